@@ -1,0 +1,25 @@
+"""nerf_app: a folder of posed photos in; novel-view video, depth maps and a mesh out.
+
+Importing it is light: torch and the stages are loaded when one of the names below is first used.
+"""
+
+import importlib
+import os
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # before torch: spinning OpenMP threads make a busy machine ten times slower
+
+__version__ = "0.1.0"
+__all__ = ["load_scene", "open_run", "train"]
+
+_HOMES = {"load_scene": "nerf_app.scene.load", "train": "nerf_app.run", "open_run": "nerf_app.run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nerf_app' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

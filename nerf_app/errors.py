@@ -1,0 +1,37 @@
+"""What went wrong that the user can cure. The command line prints the message and leaves with the code, without a traceback."""
+
+
+class NerfAppError(Exception):
+    """A fault with a cure: what must hold, what came, from which file, what to do. One line."""
+
+    exit_code = 1
+
+
+class UsageError(NerfAppError):
+    """A flag, a setting or a command that cannot be meant."""
+
+    exit_code = 2
+
+
+class DataError(NerfAppError):
+    """Photos, poses, masks or a scene file that cannot be used as they are."""
+
+    exit_code = 3
+
+
+class ResourceError(NerfAppError):
+    """No room: disk, memory, permission, or a folder that another run holds."""
+
+    exit_code = 4
+
+
+class BackendUnavailable(NerfAppError):
+    """A part of the program that was asked for by name is missing on this machine."""
+
+    exit_code = 5
+
+
+class Diverged(NerfAppError):
+    """The numbers of a training run left the finite."""
+
+    exit_code = 6

@@ -1,0 +1,95 @@
+"""Who computes: chosen once, out loud. What was asked for by name runs or stops with the cure."""
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+import torch
+
+from nerf_app.errors import BackendUnavailable, UsageError
+from nerf_app.ops.machine import available_threads
+
+OPS = ("hashgrid", "mlp", "spherical_harmonics", "march", "composite", "adam", "occupancy", "random")
+NAMES = ("triton", "tcnn", "cpp", "reference")  # the order in which `auto` tries them
+VARIABLE = "NERF_APP_BACKEND"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The implementation of every op, and where and why it runs."""
+
+    name: str
+    device: torch.device
+    threads: int
+    why: str  # the line that is printed
+    hashgrid: ModuleType
+    mlp: ModuleType
+    spherical_harmonics: ModuleType
+    march: ModuleType
+    composite: ModuleType
+    adam: ModuleType
+    occupancy: ModuleType
+    random: ModuleType
+
+
+def choose_backend(name: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:
+    """The backend asked for, or the first that runs here; sets the number of threads torch computes with.
+
+    Args:
+        name: auto or one of NAMES; NERF_APP_BACKEND stands in for auto.
+        device: auto, cpu, cuda or cuda:N.
+        threads: None for all that this process may use.
+    """
+    asked, by = (name, "asked for by name") if name != "auto" else (os.environ.get(VARIABLE) or "auto", VARIABLE)
+    if asked not in ("auto", *NAMES):
+        raise UsageError(f"a backend must be auto, {', '.join(NAMES)}; got {asked!r}"
+                         + (f" from {VARIABLE}" if by == VARIABLE else ""))
+    place = _find_device(device)
+    obstacles = {other: obstacle for other in NAMES if (obstacle := _obstacle(other))}
+    if asked in obstacles:
+        raise BackendUnavailable(f"backend {asked} cannot run: {obstacles[asked]}; use --backend auto or reference"
+                                 + (f", or unset {VARIABLE}" if by == VARIABLE else ""))
+    chosen = asked if asked != "auto" else next(other for other in NAMES if other not in obstacles)
+    threads = threads or available_threads()
+    torch.set_num_threads(threads)
+    reason = by if asked != "auto" else "; ".join(f"no {other}: {obstacle}" for other, obstacle in obstacles.items())
+    why = f"{chosen} on {place}, {threads} thread{'s' if threads > 1 else ''}   ({reason})"
+    return Backend(chosen, place, threads, why, **{op: _implementation(op, chosen) for op in OPS})
+
+
+def _obstacle(name: str) -> str | None:
+    """Why a backend cannot run here, or None."""
+    return None if any(name in _contract(op).IMPLEMENTATIONS for op in OPS) else "not in this version"
+
+
+def _implementation(op: str, name: str) -> ModuleType:
+    """An op's module of this backend, or the reference where the backend has none of its own."""
+    table = _contract(op).IMPLEMENTATIONS
+    return table.get(name, table["reference"])()
+
+
+def _contract(op: str) -> ModuleType:
+    return import_module(f"nerf_app.ops.{op}")
+
+
+def _find_device(asked: str) -> torch.device:
+    """The device, known to be there."""
+    kind, _, number = asked.partition(":")
+    if asked not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
+        raise UsageError(f"a device must be auto, cpu, cuda or cuda:N; got {asked!r}")
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda":
+        _require_cuda(asked, int(number or 0))
+    return torch.device(asked)
+
+
+def _require_cuda(asked: str, number: int) -> None:
+    if torch.version.cuda is None:
+        raise BackendUnavailable(f"device {asked} needs a CUDA build of torch, this one is {torch.__version__}: "
+                                 "install one, or use --device cpu")
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(f"device {asked} needs an NVIDIA GPU and its driver, torch finds none: use --device cpu")
+    if number >= torch.cuda.device_count():
+        raise BackendUnavailable(f"device {asked} is not there, the last one is cuda:{torch.cuda.device_count() - 1}: use that")

@@ -1,0 +1,20 @@
+"""From densities of samples to what a ray shows (NeRF, Eq. 3).
+
+    render_weights(density, t_starts, t_ends, ray_indices, n_rays) -> weights
+    accumulate(weights, values, ray_indices, n_rays) -> sums
+    median_distance(weights, t_starts, t_ends, ray_indices, n_rays) -> t
+
+        density           [S] per scene unit, >= 0
+        t_starts, t_ends  [S] scene units along the ray
+        ray_indices       [S] int64, sorted, near to far on each ray; n_rays marks unused entries at the end
+        weights           [S]: how much each sample adds to its ray, at most 1 in sum over a ray
+        values            [S, C] -> sums [R, C]: colour, opacity (values of 1), mean distance and normals
+        t                 [R] scene units: where half of the light is gone, NaN on rays whose opacity is under 1/2
+
+`render_weights` and `accumulate` are differentiable in everything but `ray_indices`; `median_distance` is not. A ray without
+samples has no weights, sums of 0 and a median of NaN. All three ignore unused entries, whose numbers need only be finite.
+"""
+
+from importlib import import_module
+
+IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}

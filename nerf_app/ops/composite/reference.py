@@ -1,0 +1,53 @@
+"""Compositing of packed samples in plain torch: sums over rays are differences of one sum over the whole batch."""
+
+import torch
+from torch import Tensor
+
+from nerf_app.ops.shapes import check_shapes
+
+OPAQUE = 64.0  # optical depth; behind it 1e-28 of the light is left
+
+
+def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+    """How much each packed sample adds to its ray: [S].
+
+    A wall counts as OPAQUE, however dense: one of 1e12 would leave the rays behind it in the batch without digits.
+    """
+    check_shapes("density [S], t_starts [S], t_ends [S], ray_indices [S]", density=density, t_starts=t_starts, t_ends=t_ends,
+                 ray_indices=ray_indices)
+    tau = (density * (t_ends - t_starts)).double().clamp(max=OPAQUE)  # [S] optical depth of each sample
+    ahead, _ = _sums_on_rays(tau, ray_indices)
+    return (torch.exp(-ahead) * -torch.expm1(-tau)).to(density.dtype)
+
+
+def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+    """Weighted sum over each ray: [S], [S, C] -> [R, C]."""
+    check_shapes("weights [S], values [S,C], ray_indices [S]", weights=weights, values=values, ray_indices=ray_indices)
+    sums = values.new_zeros(n_rays + 1, values.shape[1])  # the last one takes the unused entries
+    return sums.index_add(0, ray_indices, weights[:, None] * values)[:n_rays]
+
+
+@torch.no_grad()
+def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+    """Where half of a ray's light is gone: [S] -> [R] scene units, NaN where it never is.
+
+    Inside a sample light fades exponentially, from what is left in front of it to what is left behind.
+    """
+    check_shapes("weights [S], t_starts [S], t_ends [S], ray_indices [S]", weights=weights, t_starts=t_starts, t_ends=t_ends,
+                 ray_indices=ray_indices)
+    ahead, through = _sums_on_rays(weights.double(), ray_indices)
+    is_crossing = (ahead < 0.5) & (through >= 0.5) & (ray_indices < n_rays)  # on one sample of a ray at most
+    left_before = 1.0 - ahead[is_crossing]
+    left_behind = (1.0 - through[is_crossing]).clamp(min=torch.finfo(weights.dtype).eps)  # a weight knows no more digits
+    part = torch.log(2.0 * left_before) / torch.log(left_before / left_behind)
+    medians = t_starts.new_full((n_rays,), float("nan"))
+    starts = t_starts[is_crossing]
+    medians[ray_indices[is_crossing]] = starts + part.to(starts.dtype) * (t_ends[is_crossing] - starts)
+    return medians
+
+
+def _sums_on_rays(amounts: Tensor, ray_indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of all amounts before each sample on its own ray, and that with its own: [S] float64 -> [S], [S]."""
+    running = torch.cat([amounts.new_zeros(1), amounts]).cumsum(0)  # [S + 1] over all rays
+    firsts = torch.searchsorted(ray_indices, ray_indices)  # [S] where each one's ray begins
+    return running[:-1] - running[firsts], running[1:] - running[firsts]

@@ -1,0 +1,66 @@
+"""How nerf_app is installed. The top-level folders configs/ and data/ travel inside the package as nerf_app.configs
+and nerf_app.data, so that an installed program finds its presets and its first scene without the checkout."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """As nerf_app/__init__.py has it, read without importing it."""
+    text = (ROOT / "nerf_app" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
+def long_description() -> str:
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="nerf-app",
+    version=version(),
+    description="A folder of posed photos becomes a radiance field and new views of it, on a laptop's CPU or a GPU",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["nerf_app", "nerf_app.*"]), "nerf_app.configs", "nerf_app.data"],
+    package_dir={"nerf_app.configs": "configs", "nerf_app.data": "data"},
+    package_data={"nerf_app.configs": ["*.yaml"], "nerf_app.data": ["*.md", "*/**/*"]},
+    include_package_data=False,
+    entry_points={"console_scripts": ["nerf-app = nerf_app.cli:main"]},
+    install_requires=[
+        "torch>=2.10",
+        "numpy",
+        "PyYAML",
+        "msgspec",
+        "rich<15",
+        "Pillow>=12.3",
+        "imageio",
+        "opencv-python-headless",
+        "av",
+        "safetensors",
+        "pillow-heif",
+    ],
+    extras_require={
+        "sfm": ["pycolmap"],
+        "scenes": ["mitsuba", "fast-simplification", "trimesh", "scikit-image", "scipy"],  # tools/make_scene.py
+        "dev": ["pytest", "hypothesis", "ruff", "setuptools>=77", "wheel", "pycolmap", "trimesh", "scikit-image", "scipy"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Graphics :: 3D Modeling",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)

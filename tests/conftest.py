@@ -1,0 +1,49 @@
+"""For every test: what it needs is here or it is skipped by name, seeds are fixed, and memory nobody wrote holds NaN."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+
+import nerf_app  # noqa: F401  (before any test imports torch: it keeps OpenMP threads from spinning on a busy machine)
+from tests.requires import NEEDS, demanded, skip_or_fail
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = demanded() - NEEDS.keys()
+    if unknown:
+        raise pytest.UsageError(f"NERF_APP_REQUIRE may list {', '.join(NEEDS)}; not {', '.join(sorted(unknown))}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("requires"):
+        skip_or_fail(mark.args)
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """The same random numbers in every run and in any order of tests."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def empty_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.empty` and its kin hand out NaN instead of whatever lay there, so that reading too early shows."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, _filled_with_nan(getattr(owner, name)))
+
+
+def _filled_with_nan(make):
+    def make_filled(*args, **kwargs):
+        tensor = make(*args, **kwargs)
+        if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.device.type == "meta":
+            return tensor
+        return tensor.detach().fill_(float("nan")).requires_grad_(tensor.requires_grad)
+    return make_filled
