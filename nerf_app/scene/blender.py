@@ -1,0 +1,58 @@
+"""Blender's synthetic scenes: transforms_train.json, transforms_val.json, transforms_test.json, photos without suffix.
+
+The plain set says only camera_angle_x; add-ons write nerfstudio's or instant-ngp's intrinsics into the same three
+files, which are read as those tools mean them.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nerf_app.errors import DataError
+from nerf_app.scene.listing import Listing
+from nerf_app.scene.paths import shown
+from nerf_app.scene.poses import summed_up, without_repeats
+from nerf_app.scene.settings import SceneSettings
+from nerf_app.scene.transforms_file import frame_of, has_frames, read_transforms
+
+NAME = "blender"
+SPLIT_FILES = {split: f"transforms_{split}.json" for split in ("train", "val", "test")}
+
+
+def recognises(path: Path) -> bool:
+    """A folder with one of the three files, or one of these files."""
+    if os.path.isfile(path):
+        return path.name in SPLIT_FILES.values() and has_frames(path)
+    return bool(_files(path))
+
+
+def missing(path: Path) -> str | None:
+    """What lacks where a file has the right name; None where nothing points to this format."""
+    folder = path.parent if os.path.isfile(path) else path
+    found = [name for name in SPLIT_FILES.values() if os.path.isfile(folder / name)]
+    return f"{found[0]} is there but has no frames with a transform_matrix" if found and not _files(folder) else None
+
+
+def read(path: Path, settings: SceneSettings) -> Listing:
+    """The photos of the split files that are there, each in the split of its file, in the files' order."""
+    folder = path.parent if os.path.isfile(path) else path
+    files = _files(folder)
+    if not files:
+        raise DataError(f"{shown(folder)} holds none of {', '.join(SPLIT_FILES.values())} with frames: is it the right folder?")
+    frames, mended = [], []
+    for split, name in files.items():
+        file = read_transforms(name)
+        for index in range(len(file.stated.frames)):
+            frame, note = frame_of(file, index, settings, default_suffix=".png")
+            frames.append(replace(frame, split=split))
+            mended.append(note)
+    unique, repeats = without_repeats(frames)
+    return Listing(root=folder, format=NAME, frames=unique, up=np.array([0.0, 0.0, 1.0]),
+                   notes=(*summed_up(mended), *repeats))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The split files that hold frames."""
+    return {split: folder / name for split, name in SPLIT_FILES.items() if has_frames(folder / name)}

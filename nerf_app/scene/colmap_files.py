@@ -1,0 +1,207 @@
+"""COLMAP's model files, text and binary, as plain numbers: cameras, poses, points.
+
+Little-endian; a count is believed only as far as the bytes behind it reach. Files of newer versions (rigs, frames) lie
+beside these and are not needed.
+"""
+
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nerf_app.errors import DataError
+from nerf_app.scene.colmap_models import MODEL_NAMES, MODEL_SIZES
+from nerf_app.scene.paths import read_file, shown
+
+LARGEST_FILE = 4 << 30  # bytes
+
+
+@dataclass(frozen=True)
+class CameraRow:
+    """One camera as stored."""
+
+    model_id: int
+    width: int  # pixels
+    height: int
+    params: tuple[float, ...]  # in COLMAP's order
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One posed photo as stored: world-to-camera, camera axes right-down-forward."""
+
+    name: str  # relative to the folder of photos
+    camera_id: int
+    quaternion: tuple[float, float, float, float]  # w x y z
+    translation: tuple[float, float, float]
+
+
+def model_suffix(folder: Path) -> str | None:
+    """".bin" or ".txt" of the model in a folder, binary first as COLMAP does; None where cameras or images lack."""
+    for suffix in (".bin", ".txt"):
+        if all(os.path.isfile(folder / (stem + suffix)) for stem in ("cameras", "images")):
+            return suffix
+    return None
+
+
+def read_cameras(folder: Path) -> dict[int, CameraRow]:
+    """The cameras of a model by their ids."""
+    if model_suffix(folder) == ".bin":
+        return _binary_cameras(_Bytes(folder / "cameras.bin"))
+    return _text_cameras(folder / "cameras.txt")
+
+
+def read_images(folder: Path) -> list[ImageRow]:
+    """The posed photos of a model, in the file's order."""
+    if model_suffix(folder) == ".bin":
+        return _binary_images(_Bytes(folder / "images.bin"))
+    return _text_images(folder / "images.txt")
+
+
+def read_points(folder: Path) -> np.ndarray | None:
+    """[M, 3] float64 sparse points in input coordinates; None where the model has no file of them."""
+    path = folder / f"points3D{model_suffix(folder)}"
+    if not os.path.isfile(path):
+        return None
+    points = _binary_points(_Bytes(path)) if path.suffix == ".bin" else _text_points(path)
+    return points[np.isfinite(points).all(1)]
+
+
+class _Bytes:
+    """A binary file read from front to back; running over its end is a DataError."""
+
+    def __init__(self, path: Path):
+        self.path, self.data, self.at = path, read_file(path, LARGEST_FILE), 0
+
+    def take(self, form: str) -> tuple:
+        """The next numbers, by struct's letters without alignment."""
+        form = "<" + form
+        self.skip(struct.calcsize(form))
+        return struct.unpack_from(form, self.data, self.at - struct.calcsize(form))
+
+    def skip(self, n_bytes: int) -> None:
+        if n_bytes > len(self.data) - self.at:
+            raise DataError(f"{shown(self.path)} ends too early, at byte {len(self.data)}: copy or export the model again.")
+        self.at += n_bytes
+
+    def count(self, smallest_row: int) -> int:
+        """A number of rows, each of at least so many bytes, that the rest of the file can hold."""
+        (count,) = self.take("Q")
+        if count * smallest_row > len(self.data) - self.at:
+            raise DataError(f"{shown(self.path)} announces {count} rows, more than its {len(self.data)} bytes hold: "
+                            "copy or export the model again.")
+        return count
+
+    def text(self) -> str:
+        """Characters up to a NUL; bytes that are no UTF-8 stay what they are, as in file names."""
+        end = self.data.find(b"\0", self.at)
+        if end < 0:
+            raise DataError(f"{shown(self.path)} ends within a name: copy or export the model again.")
+        name = self.data[self.at:end]
+        self.at = end + 1
+        return os.fsdecode(name)
+
+
+def _binary_cameras(file: _Bytes) -> dict[int, CameraRow]:
+    cameras = {}
+    for _ in range(file.count(24)):
+        camera_id, model_id, width, height = file.take("IiQQ")
+        if model_id not in MODEL_SIZES:
+            raise DataError(f"{shown(file.path)}: camera {camera_id} has the unknown model number {model_id}: "
+                            "convert it with `colmap model_converter` of the version that wrote it.")
+        cameras[camera_id] = CameraRow(model_id, width, height, file.take(f"{MODEL_SIZES[model_id]}d"))
+    return cameras
+
+
+def _binary_images(file: _Bytes) -> list[ImageRow]:
+    images = []
+    for _ in range(file.count(73)):
+        _, *pose, camera_id = file.take("I7dI")
+        images.append(ImageRow(file.text(), camera_id, tuple(pose[:4]), tuple(pose[4:])))
+        file.skip(24 * file.count(24))  # the photo's own points
+    return images
+
+
+def _binary_points(file: _Bytes) -> np.ndarray:
+    n_points = file.count(51)
+    points = np.empty((n_points, 3))
+    for i in range(n_points):
+        points[i] = file.take("Q3d3Bd")[1:4]
+        file.skip(8 * file.count(8))  # the photos that saw it
+    return points
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines without comments, empty ones kept: in images.txt they count."""
+    lines = os.fsdecode(read_file(path, LARGEST_FILE)).split("\n")
+    return [line.rstrip("\r") for line in lines if not line.startswith("#")]
+
+
+def _text_cameras(path: Path) -> dict[int, CameraRow]:
+    numbers = {name: number for number, name in MODEL_NAMES.items()}
+    cameras = {}
+    for line in _lines(path):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            model_id = numbers[words[1]]
+            cameras[int(words[0])] = CameraRow(model_id, int(words[2]), int(words[3]), tuple(map(float, words[4:])))
+        except (ValueError, IndexError, KeyError):
+            raise _bad_line(path, line, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS…") from None
+    return cameras
+
+
+def _text_images(path: Path) -> list[ImageRow]:
+    images = []
+    lines = iter(_lines(path))
+    for line in lines:
+        if not line.strip():
+            continue
+        words = line.split(maxsplit=9)  # the name is the rest: it may hold spaces
+        try:
+            pose = [float(word) for word in words[1:8]]
+            images.append(ImageRow(words[9], int(words[8]), tuple(pose[:4]), tuple(pose[4:])))
+        except (ValueError, IndexError):
+            raise _bad_line(path, line, "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME") from None
+        points = next(lines, "").split()  # the photo's own points: empty where there are none, but never left out
+        if len(points) % 3 or (points and not points[-1].lstrip("-").isdecimal()):
+            raise _bad_line(path, " ".join(points[:12]), "X Y POINT3D_ID triples, or an empty line,")
+    return images
+
+
+def _text_points(path: Path) -> np.ndarray:
+    points = []
+    for line in _lines(path):
+        words = line.split(maxsplit=4)
+        if not words:
+            continue
+        try:
+            x, y, z = map(float, words[1:4])
+        except ValueError:
+            raise _bad_line(path, line, "POINT3D_ID X Y Z R G B ERROR TRACK…") from None
+        points.append((x, y, z))
+    return np.array(points, np.float64).reshape(-1, 3)
+
+
+def _bad_line(path: Path, line: str, form: str) -> DataError:
+    return DataError(f"{shown(path)}: a line must read {form} but one reads \"{shown(line, 80)}\": export the model again.")
+
+
+def world_from_camera(image: ImageRow, where: str) -> np.ndarray:
+    """[4, 4] float64 camera-to-world, camera axes still right-down-forward."""
+    w, x, y, z = image.quaternion
+    length = math.sqrt(w * w + x * x + y * y + z * z) if max(map(abs, image.quaternion)) < 1e100 else math.inf
+    if not (1e-6 < length < math.inf and all(map(math.isfinite, image.translation))):
+        raise DataError(f"{where}: the quaternion or the translation is no pose: export the model again.")
+    w, x, y, z = w / length, x / length, y / length, z / length
+    camera_from_world = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                                  [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                                  [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
+    pose = np.eye(4)
+    pose[:3, :3] = camera_from_world.T
+    pose[:3, 3] = -camera_from_world.T @ image.translation
+    return pose

@@ -1,0 +1,230 @@
+"""Files become a Scene: the format is found by looking, its listing is held against the photos, and all is decided once.
+
+In this order: listing → photos that are there → cameras that fit them → masks → splits → pixels → scene coordinates.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nerf_app.errors import DataError
+from nerf_app.scene import blender, colmap, llff, transforms
+from nerf_app.scene.camera import Camera
+from nerf_app.scene.images import LoadedPhotos, PhotoFile, Photos, load_photos, read_header
+from nerf_app.scene.lenses import CameraBatch
+from nerf_app.scene.listing import Frame, Listing
+from nerf_app.scene.masks import decide_masks, find_masks
+from nerf_app.scene.normalise import choose_normalisation, estimate_up
+from nerf_app.scene.paths import PHOTO_SUFFIXES, shown
+from nerf_app.scene.scene import SPLITS, Dropped, Scene, View
+from nerf_app.scene.settings import SceneSettings
+from nerf_app.scene.sizes import fit_camera
+from nerf_app.scene.splits import choose_splits
+
+FORMATS = (blender, transforms, colmap, llff)  # where several fit, the first counts
+BROKEN_PART = 0.1  # of the photos that are there: more broken ones than this stop the program
+SILHOUETTE_SIDE = 200  # pixels
+DEFAULTS = SceneSettings()
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Photos that can be opened, with what was decided about them so far: parallel lists."""
+
+    frames: tuple[Frame, ...]
+    files: tuple[PhotoFile, ...]
+    cameras: tuple[Camera, ...]  # of the whole photos
+    splits: tuple[str, ...] = ()
+
+    def only(self, positions: Sequence[int]) -> "_Candidates":
+        return _Candidates(*(tuple(values[i] for i in positions)
+                             for values in (self.frames, self.files, self.cameras, self.splits)))
+
+    @property
+    def poses(self) -> np.ndarray:
+        """[V, 4, 4] camera-to-world, input coordinates."""
+        return np.stack([frame.world_from_camera for frame in self.frames])
+
+
+def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS) -> Scene:
+    """The scene in a folder (or of one scene file), checked; every photo has been decoded to its end.
+
+    Raises DataError with one line for what cannot be used as it is; what can be left out is in `dropped` and `notes`.
+    """
+    listing, notes = read_listing(Path(path), settings)
+    present, left_out, remarks = _split_off_absent(listing, settings)
+    candidates, unreadable, more = _open(present)
+    notes += [*remarks, *more]
+    candidates, how, remarks = _decide(candidates, replace(listing, frames=candidates.frames), left_out, settings)
+    notes += remarks
+    loaded = load_photos(candidates.files)
+    broken = unreadable + [Dropped(candidates.frames[i].name, reason) for i, reason in loaded.broken.items()]
+    notes += _check_broken(broken, len(present), settings) + _check_masks(loaded, candidates.files)
+    candidates = candidates.only([i for i in range(len(candidates.files)) if i not in loaded.broken])
+    views = tuple(View(frame.name, _kept_camera(camera, file), frame.world_from_camera, split) for frame, file, camera, split
+                  in zip(candidates.frames, candidates.files, candidates.cameras, candidates.splits))
+    training = [i for i, view in enumerate(views) if view.split == "train"]  # the others have no say
+    if not training:
+        raise DataError(f"{shown(path)}: no training photo is left: mend the broken ones, or keep fewer for the test.")
+    batch = CameraBatch.from_cameras([views[i].camera for i in training])
+    silhouettes = _silhouettes(loaded.photos, training)
+    normalisation, is_bounded, remarks = choose_normalisation(candidates.poses[training], batch, listing.points,
+                                                              silhouettes, settings.space, listing.depth_range)
+    return Scene(root=listing.root, format=listing.format, views=views, photos=loaded.photos, normalisation=normalisation,
+                 is_bounded=is_bounded, up=estimate_up(candidates.poses) if listing.up is None else listing.up,
+                 points=listing.points, applied_transform=listing.applied_transform,
+                 notes=(_summary(candidates, how), *notes, *remarks), dropped=(*left_out, *broken))
+
+
+def read_listing(path: Path, settings: SceneSettings) -> tuple[Listing, list[str]]:
+    """What the scene's files say, by the first format that fits, and notes."""
+    if not os.path.exists(path):
+        raise DataError(f"{shown(path)} does not exist: give a folder with photos and their cameras.")
+    fitting = [module for module in FORMATS if module.recognises(path)]
+    if not fitting:
+        raise DataError(_unknown(path))
+    listing = fitting[0].read(path, settings)
+    if not listing.frames:
+        raise DataError(f"{shown(path)} lists no photo that could be used ({fitting[0].NAME}): check its files.")
+    notes = list(listing.notes)
+    if len(fitting) > 1:
+        others = " and ".join(module.NAME for module in fitting[1:])
+        notes.insert(0, f"read as {fitting[0].NAME}; {others} would fit as well")
+    return listing, notes
+
+
+def _unknown(path: Path) -> str:
+    """What was found where no format fits, and what is missing for the nearest."""
+    lacking = [f"nearest is {module.NAME}: {lack}" for module in FORMATS if (lack := module.missing(path))]
+    cure = lacking[0] if lacking else ("there must be transforms.json, transforms_train.json, a COLMAP model (sparse/0) or "
+                                       "poses_bounds.npy; for photos alone run `nerf-app process`")
+    return f"{shown(path)} is no scene of a known format: found {_contents(path)}; {cure}."
+
+
+def _contents(path: Path) -> str:
+    """For instance: 3 photos, notes.txt."""
+    try:
+        names = sorted(os.listdir(path)) if os.path.isdir(path) else [path.name]
+    except OSError as error:
+        return f"that it cannot be read ({error.strerror})"
+    photos = [name for name in names if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES]
+    others = [shown(name) for name in names if name not in photos]
+    listed = [f"{len(photos)} photo{'s' * (len(photos) > 1)}"] if photos else []
+    return ", ".join([*listed, *others[:5], *["…"] * (len(others) > 5)]) or "nothing"
+
+
+def _split_off_absent(listing: Listing, settings: SceneSettings) -> tuple[list[Frame], list[Dropped], list[str]]:
+    """Frames whose photo is there, those left out, and notes. Photos without a pose and poses without a photo are normal."""
+    present = [frame for frame in listing.frames if frame.path.is_file()]
+    left_out = [Dropped(name, reason) for name, reason in listing.dropped]
+    left_out += [Dropped(frame.name, "listed but not there") for frame in listing.frames if not frame.path.is_file()]
+    if not left_out:
+        return present, [], []
+    notes = [_some([drop.name for drop in left_out if drop.reason == reason], f"left out, {shown(reason)}")
+             for reason in dict.fromkeys(drop.reason for drop in left_out)]
+    if settings.is_strict or not present:
+        raise DataError(f"{shown(listing.root)}: {notes[-1]}: put the photos there, or correct what lists them.")
+    total = len(present) + len(left_out)
+    if len(present) < 0.5 * total:
+        notes.insert(0, f"FEWER THAN HALF OF THE PHOTOS CAN BE USED: {len(present)} of {total}")
+    return present, left_out, notes
+
+
+def _open(frames: Sequence[Frame]) -> tuple[_Candidates, list[Dropped], list[str]]:
+    """The photos whose header can be read, with cameras that fit; the broken ones; notes on what was fitted."""
+    opened, broken, remarks = [], [], Counter()
+    for frame in frames:
+        try:
+            header = read_header(frame.path)
+        except DataError as error:
+            broken.append(Dropped(frame.name, str(error)))
+            continue
+        fit = fit_camera(shown(frame.name), frame.camera, header)
+        opened.append((frame, PhotoFile(frame.name, frame.path, header, fit.orientation), fit.camera))
+        remarks.update(fit.remarks)
+    if not opened:
+        raise DataError(f"none of {len(frames)} photos can be opened, first: {broken[0].reason}")
+    notes = [f"{count} of {len(frames)} photos: {remark}" for remark, count in remarks.most_common(3)]
+    if len(remarks) > 3:
+        notes.append(f"and {len(remarks) - 3} more sizes or focal lengths like these")
+    return _Candidates(*map(tuple, zip(*opened))), broken, notes
+
+
+def _decide(candidates: _Candidates, listing: Listing, left_out: Sequence[Dropped],
+            settings: SceneSettings) -> tuple[_Candidates, str, list[str]]:
+    """The candidates with masks, splits and the size they are kept in; how the test was chosen; notes."""
+    found, is_stated, notes = find_masks(listing, candidates.files, settings)
+    masks, remarks = decide_masks(found, is_stated, candidates.files, candidates.cameras, candidates.poses, settings.masks)
+    splits, how = choose_splits([frame.name for frame in candidates.frames], [frame.split for frame in candidates.frames],
+                                settings.test, listing.root, {drop.name for drop in left_out})
+    files = [replace(file, masks=masks.get(i, ()), kept_size=None if split == "test" else _kept_size(file, settings))
+             for i, (file, split) in enumerate(zip(candidates.files, splits))]
+    reduced = sum(file.kept_size not in (None, file.size) for file in files)
+    notes += [*remarks, *([f"{reduced} photos reduced to {settings.longest_side} pixels for training"] if reduced else [])]
+    return replace(candidates, files=tuple(files), splits=tuple(splits)), how, notes
+
+
+def _kept_size(file: PhotoFile, settings: SceneSettings) -> tuple[int, int]:
+    """(width, height) in the store: the photo's own, or with its longer side reduced to the setting."""
+    longest = max(file.size)
+    if settings.longest_side is None or longest <= settings.longest_side:
+        return file.size
+    width, height = (max(1, round(side * settings.longest_side / longest)) for side in file.size)
+    return width, height
+
+
+def _kept_camera(camera: Camera, file: PhotoFile) -> Camera:
+    """The camera for the pixels that the store gives out."""
+    return camera if file.kept_size in (None, file.size) else camera.resized(*file.kept_size)
+
+
+def _check_broken(broken: Sequence[Dropped], present: int, settings: SceneSettings) -> list[str]:
+    """A note on photos that are there and cannot be used; DataError where they are too many."""
+    if not broken:
+        return []
+    if settings.is_strict or len(broken) > BROKEN_PART * present:
+        more = f" ({len(broken)} of {present} photos cannot be used)" if len(broken) > 1 else ""
+        raise DataError(f"{broken[0].reason}{more}")
+    return [_some([drop.name for drop in broken], f"broken and left out of {present}")]
+
+
+def _check_masks(loaded: LoadedPhotos, files: Sequence[PhotoFile]) -> list[str]:
+    """A note on masks that leave nothing of their photo; DataError where all do."""
+    empty = [files[i].name for i in loaded.empty]
+    masked = [i for i, file in enumerate(files) if file.masks and i not in loaded.broken]
+    if empty and len(empty) == len(masked):
+        raise DataError(f"all {len(masked)} masks are black everywhere, first that of {shown(empty[0])}: "
+                        "white must mark what counts; correct the masks, or say masks = none.")
+    return [_some(empty, "with a mask that leaves nothing to look at")] if empty else []
+
+
+def _silhouettes(photos: Photos, training: Sequence[int]) -> list[tuple[int, np.ndarray]] | None:
+    """(position in `training`, bool [h, w] where any of a few pixels is opaque) of each; None without alpha."""
+    if not photos.has_alpha:
+        return None
+    result = []
+    for i, view in enumerate(training):
+        pixels, ignored = photos.picture(view)
+        alpha = pixels[..., 3] if ignored is None else pixels[..., 3].masked_fill(ignored, 255)  # [H, W] unknown may be there
+        stride = -(-max(alpha.shape) // SILHOUETTE_SIDE)
+        most = torch.nn.functional.max_pool2d(alpha[None].float(), stride, ceil_mode=True)[0]  # thin parts must not get lost
+        result.append((i, (most > 127).numpy()))
+    return result
+
+
+def _summary(candidates: _Candidates, how: str) -> str:
+    """For instance: 106 photos 400×400, 81 train, 4 val, 21 test (every 8th)."""
+    sizes = sorted({file.size for file in candidates.files}, key=lambda size: size[0] * size[1])
+    first, last = (f"{width}×{height}" for width, height in (sizes[0], sizes[-1]))
+    counts = ", ".join(f"{candidates.splits.count(split)} {split}" for split in SPLITS)
+    return f"{len(candidates.files)} photos {first if len(sizes) == 1 else f'from {first} to {last}'}, {counts} ({how})"
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    """One line about several photos; `dropped` has them all."""
+    return f"{len(names)} photo{'s' * (len(names) > 1)} {what}: {', '.join(map(shown, names[:3]))}{', …' * (len(names) > 3)}"
