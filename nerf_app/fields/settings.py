@@ -1,0 +1,43 @@
+"""Settings of the fields and their encodings."""
+
+from dataclasses import dataclass
+
+from nerf_app.setting import setting
+
+
+@dataclass(frozen=True)
+class HashGridSettings:
+    levels: int = setting(8, "resolutions, coarse to fine", low=1, high=32)
+    features: int = setting(4, "features per level", low=1, high=8)
+    coarsest: int = setting(16, "cells along an edge at the first level", low=2)
+    finest: int = setting(1024, "cells along an edge at the last level", low=2)
+    log2_entries: int = setting(18, "at most 2^this entries a level", low=8, high=24)
+
+
+@dataclass(frozen=True)
+class FrequencySettings:
+    encoding: str = setting("octaves", "of the position: octaves (NeRF's sines and cosines) or gaussian (Fourier features)",
+                            choices=("octaves", "gaussian"))
+    position_octaves: int = setting(10, "sine and cosine pairs of the position", low=0, high=16)
+    direction_octaves: int = setting(4, "sine and cosine pairs of the viewing direction", low=0, high=8)
+    gaussian_features: int = setting(128, "random directions of the gaussian encoding", low=1, high=4096)
+    gaussian_sigma: float = setting(4.0, "their deviation, waves across half the cube: larger sees finer detail", low=0.0)
+    layers: int = setting(8, "hidden layers; the encoded position enters again in their middle", low=2, high=16)
+    width: int = setting(256, "neurons a layer", low=16, high=1024)
+
+
+@dataclass(frozen=True)
+class FieldSettings:
+    kind: str = setting("hashgrid", "hashgrid (hash table and small nets) or frequency (NeRF's large net)", choices=("hashgrid", "frequency"))
+    hidden_width: int = setting(64, "neurons of the small nets", low=16, high=128)
+    colour_layers: int = setting(2, "hidden layers of the small colour net", low=1, high=4)
+    is_view_dependent: bool = setting(True, "colour may change with the viewing direction")
+
+
+@dataclass(frozen=True)
+class FieldPlan:
+    """Everything that decides a field's parameters and their shapes."""
+
+    field: FieldSettings
+    encoding: HashGridSettings
+    frequency: FrequencySettings

@@ -1,0 +1,60 @@
+"""CAMERA → RENDERING: rays → samples → field → composite. Read `render_samples` first: all of NeRF is in it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nerf_app.fields.radiance import RadianceField
+from nerf_app.ops.backend import Backend
+from nerf_app.rays import Rays
+from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.samples import Samples
+
+SEEN = 1e-4  # a sample that adds less than this to its ray is not asked for its colour
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What R rays show."""
+
+    rgb: Tensor  # [R, 3] premultiplied: light that comes from the field alone, sRGB-coded
+    opacity: Tensor  # [R] 0...1
+    distance: Tensor  # [R] scene units, mean over what the ray meets; 0 where it meets nothing
+    median_distance: Tensor  # [R] scene units, where half the light is stopped; NaN where less than half is
+    normals: Tensor | None  # [R, 3] scene axes, length ≤ 1: the mean of what the ray meets
+    weights: Tensor  # [S] each sample's part
+
+
+def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
+                   *, with_normals: bool = False) -> Rendering:
+    """The field seen along rays (NeRF, Eq. 3); differentiable in the field's parameters and in the rays."""
+    positions = samples.positions(rays)  # [S, 3] scene coordinates
+    if with_normals:
+        positions = positions.detach().requires_grad_()
+    with torch.set_grad_enabled(with_normals or torch.is_grad_enabled()):
+        output = field.density(space.to_unit(positions))
+    packed = (samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
+    weights = ops.composite.render_weights(output.density, *packed)  # [S]
+
+    seen = (weights.detach() > SEEN).nonzero()[:, 0]
+    directions = samples.of_rays(rays.directions)
+    rgb = torch.zeros_like(positions).index_copy(0, seen, field.colour(output.features[seen], directions[seen]))
+
+    middles = 0.5 * (samples.t_starts + samples.t_ends)
+    values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, 5]
+    sums = ops.composite.accumulate(weights, values, samples.ray_indices, rays.count)  # [R, 5]
+    median = ops.composite.median_distance(weights.detach(), *packed)
+    normals = _normals(positions, output.density, weights, samples, ops) if with_normals else None
+    return Rendering(sums[:, :3], sums[:, 3], sums[:, 4] / sums[:, 3].clamp(min=1e-6), median, normals, weights)
+
+
+def over(rendering: Rendering, background: Tensor) -> Tensor:
+    """The picture in front of a background, [3] or [R, 3]: [R, 3]."""
+    return rendering.rgb + (1.0 - rendering.opacity[:, None]) * background
+
+
+def _normals(positions: Tensor, density: Tensor, weights: Tensor, samples: Samples, ops: Backend) -> Tensor:
+    (gradient,) = torch.autograd.grad(density, positions, torch.ones_like(density), retain_graph=torch.is_grad_enabled())
+    normals = -torch.nn.functional.normalize(gradient, dim=1)  # [S, 3] density falls outwards
+    return ops.composite.accumulate(weights, normals, samples.ray_indices, samples.n_rays)

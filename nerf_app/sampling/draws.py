@@ -1,0 +1,31 @@
+"""The random numbers of one training step: no state, so a resumed run draws what an uninterrupted one would."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nerf_app.ops.backend import Backend
+
+PIXELS, BACKGROUND, RAY_OFFSET, COARSE, FINE, CELLS = range(6)  # what a number is for: each purpose has its own stream
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All numbers that step `step` of a run with seed `seed` may use."""
+
+    ops: Backend
+    seed: int
+    step: int
+
+    def uniform(self, purpose: int, count: int) -> Tensor:
+        """[count, 4] float32 in [0, 1)."""
+        indices = torch.arange(count, device=self.ops.device)
+        return self.ops.random.uniform(self.seed, purpose, self.step, indices)
+
+    def integers(self, purpose: int, count: int, below: int) -> Tensor:
+        """[count] int64 in [0, below), below < 2^47."""
+        indices = torch.arange(count, device=self.ops.device)
+        words = self.ops.random.philox(self.seed, purpose, self.step, indices)[:, 0]
+        high, low = below >> 16, below & 0xFFFF
+        return (words * high + (words * low >> 16)) >> 16  # word · below >> 32, whose product may be wider than 64 bits

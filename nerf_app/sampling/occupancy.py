@@ -1,0 +1,92 @@
+"""RAYS → SAMPLES by a grid that remembers where something is."""
+
+import math
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from nerf_app.ops.backend import Backend
+from nerf_app.rays import Rays
+from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.draws import CELLS, RAY_OFFSET, Draws
+from nerf_app.sampling.samples import Samples
+from nerf_app.sampling.settings import SamplingSettings
+
+GROWTH = ((0.15, 1), (0.04, 2), (0.0, 4))  # from this part of the budget on, the resolution is the full one divided by that
+FADING = 0.95  # what a refresh leaves of a value, where a round of all cells takes few of them
+REMEMBERED = 0.15  # what a whole round leaves at least: a cell must not be forgotten before it is asked again
+UNSEEN = -1.0  # a cell that was never asked counts as occupied
+CELL_STRIDE = 2654435761  # a prime larger than any grid: its multiples come by every cell before one repeats
+
+
+class OccupancyGrid:
+    """How opaque one lattice step is in each cell of the unit cube, and from it which cells are worth sampling.
+
+    It begins coarse, so that the first looks reach every cell, and doubles its resolution twice on the way.
+    """
+
+    def __init__(self, settings: SamplingSettings, space: Space, ops: Backend) -> None:
+        self.space, self.ops, self.threshold, self.full_size = space, ops, settings.grid_threshold, settings.grid_resolution
+        self.step_length = 2.0 * math.sqrt(3.0) / settings.steps  # scene units
+        size = self._size_at(0.0)
+        self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
+
+    def load(self, values: Tensor) -> None:
+        """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell."""
+        self.values = values.clone()
+        self._mark()
+
+    def grow(self, fraction: float) -> None:
+        """Brings the grid to the resolution for this part of the budget; a new cell begins with its parent's value."""
+        while len(self.values) < self._size_at(fraction):
+            finer = self.values
+            for axis in range(3):
+                finer = finer.repeat_interleave(2, axis)
+            self.load(finer)
+
+    def _size_at(self, fraction: float) -> int:
+        divisor = next(divisor for begin, divisor in GROWTH if fraction >= begin)
+        return self.full_size // divisor if self.full_size % 4 == 0 else self.full_size
+
+    def refresh(self, density_fn: Callable[[Tensor], Tensor], draws: Draws, refreshes: int, count: int) -> None:
+        """Asks the field about the next `count` cells of an order that comes round to every cell, at a random place in each.
+
+        Args:
+            density_fn: [N, 3] in the unit cube -> [N] per scene unit.
+            refreshes: how many there were before this one.
+        """
+        size, total = len(self.values), self.values.numel()
+        count = min(count, total)
+        order = torch.arange(count, device=self.ops.device) + refreshes * count
+        cells = (order % total) * CELL_STRIDE % total  # [M]
+        corners = torch.stack([cells % size, cells // size % size, cells // size**2], 1)  # [M, 3] x, y, z
+        unit = (corners + draws.uniform(CELLS, count)[:, :3]) / size
+        lengths = self.space.step_length(self.space.from_unit(unit), self.step_length)
+        decay = max(FADING, REMEMBERED ** (count / total))
+        self.ops.occupancy.refresh(self.values, cells, density_fn(unit) * lengths, decay)
+        self._mark()
+
+    def _mark(self) -> None:
+        seen = self.values[self.values >= 0]
+        typical = float(seen.mean()) if seen.numel() else 0.0
+        self.occupied = (self.values > min(self.threshold, 0.5 * typical)) | (self.values < 0)
+
+
+@dataclass(frozen=True)
+class OccupancySampler:
+    """Equal steps along each ray, where the grid says that something may be."""
+
+    grid: OccupancyGrid
+
+    def sample(self, rays: Rays, draws: Draws | None) -> Samples:
+        """Packed samples; `draws` shifts each ray's lattice by a random part of a step, None by half of one."""
+        grid = self.grid
+        near, far = grid.space.limits(rays.origins, rays.directions)
+        far = torch.where(rays.is_valid, far, near)
+        jitter = torch.full_like(near, 0.5) if draws is None else draws.uniform(RAY_OFFSET, rays.count)[:, 0]
+        marched = grid.ops.march.march(rays.origins, rays.directions, near, far, jitter,
+                                       grid.step_length, grid.occupied, grid.space, None)
+        return Samples(marched.t_starts, marched.t_ends, marched.ray_indices,
+                       marched.ray_starts, marched.ray_counts, rays.count)

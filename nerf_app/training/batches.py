@@ -1,0 +1,55 @@
+"""PHOTOS → RAYS WITH COLOURS: pixels of the training photos, drawn evenly over all of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerf_app.ops.backend import Backend
+from nerf_app.rays import Rays, cast_rays
+from nerf_app.sampling.draws import PIXELS, Draws
+from nerf_app.scene.lenses import CameraBatch
+from nerf_app.scene.scene import Scene
+
+
+@dataclass(frozen=True)
+class Batch:
+    """R rays and what the photos show there."""
+
+    rays: Rays
+    rgb: Tensor  # [R, 3] 0...1, straight
+    alpha: Tensor  # [R] 0...1
+    counts: Tensor  # [R] bool: False where a mask or the lens says not to look
+
+
+class PixelBatches:
+    """Draws pixels of a scene's training photos. Photos stay uint8; only what is drawn becomes numbers."""
+
+    def __init__(self, scene: Scene, ops: Backend) -> None:
+        device = ops.device
+        indices = scene.indices("train")
+        self.photos, self.views = scene.photos, torch.tensor(indices, device=device)
+        views = [scene.views[i] for i in indices]
+        poses = np.stack([scene.normalisation.pose_to_scene(view.world_from_camera) for view in views])
+        self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
+        self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
+        self.widths = torch.tensor([view.camera.width for view in views], device=device)
+        sizes = torch.tensor([view.camera.width * view.camera.height for view in views], device=device)
+        self.ends = torch.cumsum(sizes, 0)  # [V] of each photo's pixels, all photos in a row
+        self.starts = self.ends - sizes
+        self.total = int(self.ends[-1])
+
+    def draw(self, draws: Draws, count: int) -> Batch:
+        """`count` pixels, each pixel of each photo equally likely."""
+        flat = draws.integers(PIXELS, count, self.total)  # [R]
+        which = torch.searchsorted(self.ends, flat, right=True)  # [R] position among the training views
+        pixel = flat - self.starts[which]
+        rows, columns = pixel // self.widths[which], pixel % self.widths[which]
+        rays = cast_rays(self.cameras, self.poses, which, columns + 0.5, rows + 0.5)
+        index = self.photos.flat_index(self.views[which], rows, columns)  # [R] in the store
+        values = self.photos.pixels[index].float() / 255.0  # [R, C]
+        alpha = values[:, 3] if self.photos.has_alpha else torch.ones_like(values[:, 0])
+        ignored = self.photos.ignored
+        counts = rays.is_valid if ignored is None else rays.is_valid & ~ignored[index]
+        return Batch(rays, values[:, :3], alpha, counts)

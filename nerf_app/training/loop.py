@@ -1,0 +1,151 @@
+"""FIELD → TRAINED FIELD: the step, and the generator that takes steps until the budget is used."""
+
+import math
+import threading
+from typing import Iterator
+
+import torch
+from torch import Tensor
+
+from nerf_app.errors import Diverged
+from nerf_app.model import RadianceModel
+from nerf_app.render import over
+from nerf_app.sampling.draws import BACKGROUND, Draws
+from nerf_app.training.batches import Batch, PixelBatches
+from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
+from nerf_app.training.losses import photo_loss
+from nerf_app.training.metrics import decibel
+from nerf_app.training.schedule import Budget, learning_rate
+from nerf_app.training.settings import TrainingSettings
+from nerf_app.training.validation import Validation
+
+STEPS_PER_REFRESH = 8  # of the occupancy grid
+CELLS_PER_SAMPLE = 0.5  # cells asked in a refresh, for each sample of a step
+FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
+VALIDATIONS = 10  # in a whole budget, at most
+VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sample of training
+FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
+BETTER = 0.02  # decibel: less is no progress
+BAD_STEPS = 10  # in a row, until training gives up
+PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction", "bad_steps")
+
+
+class Trainer:
+    """A model, its photos and everything that changes from step to step."""
+
+    def __init__(self, model: RadianceModel, batches: PixelBatches, validation: Validation | None,
+                 settings: TrainingSettings, seed: int) -> None:
+        self.model, self.batches, self.validation, self.settings, self.seed = model, batches, validation, settings, seed
+        self.first = torch.zeros_like(model.parameters.flat)  # [P] Adam's running mean of gradients
+        self.second = torch.zeros_like(model.parameters.flat)  # [P] and of their squares
+        self.steps_done = 0
+        self.rays = float(FEWEST_RAYS)  # in the next step; at first nothing is known to be empty
+        self.samples_per_ray = 0.0  # in the last step
+        self.validations = 0
+        self.validated_fraction = 0.0  # of the budget, when the validation photos were last looked at
+        self.best_psnr, self.best_fraction = -math.inf, 0.0
+        self.samples_since = 0  # the last validation
+        self.bad_steps = 0
+
+    def step(self, fraction: float) -> tuple[float, float, int, int]:
+        """One step of the optimiser: loss, squared error, rays and samples of the step."""
+        model, ops = self.model, self.model.ops
+        draws = Draws(ops, self.seed, self.steps_done)
+        self._refresh(draws, fraction)
+        rays = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS))
+        batch = self.batches.draw(draws, rays)
+        background = draws.uniform(BACKGROUND, rays)[:, :3]
+        truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
+        loss, error, samples = self._backward(batch, background, truth, draws)
+        self.steps_done += 1
+        self.samples_since += samples
+        self.samples_per_ray = samples / rays
+        self.rays *= min(max(self.settings.samples_per_step / max(samples, 1), 0.5), 2.0)
+        self.rays = min(max(self.rays, FEWEST_RAYS), MOST_RAYS)
+        if not math.isfinite(loss) or not bool(torch.isfinite(model.parameters.gradients).all()):
+            self._skip()
+            return loss, error, rays, samples
+        self.bad_steps = 0
+        parameters = model.parameters
+        ops.adam.adam_step(parameters.flat, parameters.gradients, self.first, self.second, self.steps_done,
+                           learning_rate(self.settings, fraction), parameters.table_size)
+        return loss, error, rays, samples
+
+    def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws) -> tuple[float, float, int]:
+        self.model.parameters.gradients.zero_()
+        loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
+        for rendering in self.model.passes(batch.rays, draws):
+            rgb = over(rendering, background)
+            loss = loss + photo_loss(rgb, truth, batch.counts)
+            samples += rendering.weights.shape[0]
+            error = ((rgb.detach() - truth) ** 2)[batch.counts].mean()
+        if loss.requires_grad:
+            loss.backward()
+        return float(loss.detach()), float(error), samples
+
+    def _refresh(self, draws: Draws, fraction: float) -> None:
+        if self.model.grid is not None and self.steps_done % STEPS_PER_REFRESH == 0:
+            self.model.grid.grow(fraction)
+            self.model.grid.refresh(self.model.density, draws, self.steps_done // STEPS_PER_REFRESH,
+                                    int(CELLS_PER_SAMPLE * self.settings.samples_per_step))
+
+    def _skip(self) -> None:
+        self.bad_steps += 1
+        if self.bad_steps >= BAD_STEPS:
+            raise Diverged(f"the loss was not a finite number in {BAD_STEPS} steps in a row, the last one step {self.steps_done}: "
+                           "the saved state before is whole. Try a lower --set training.learning_rate.")
+
+    def validate(self, fraction: float) -> Validated | None:
+        """The validation photos' score, when it is time for it and not too dear; none where no photo could be spared."""
+        if self.validation is None or fraction < self.validated_fraction + 1.0 / VALIDATIONS:
+            return None
+        if self.validation.n_rays * self.samples_per_ray > VALIDATION_COST * self.samples_since:
+            return None
+        self.validations, self.validated_fraction, self.samples_since = self.validations + 1, fraction, 0
+        psnr, ssim = self.validation.score(self.model)
+        if psnr > self.best_psnr + BETTER:
+            self.best_psnr, self.best_fraction = psnr, fraction
+        return Validated(self.steps_done, fraction, psnr, ssim)
+
+    @property
+    def is_on_plateau(self) -> bool:
+        """Whether the validation score stood still for the part of the budget that the settings name."""
+        stood_still = self.validated_fraction - self.best_fraction
+        return self.validations >= FEWEST_VALIDATIONS and stood_still > self.settings.plateau
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a scene file must hold, beside the model's own tensors, to go on exactly."""
+        return self.model.tensors() | {"optimiser.first": self.first, "optimiser.second": self.second}
+
+    def progress(self) -> dict[str, float | None]:
+        """What training adapted, in plain numbers."""
+        numbers = {name: float(getattr(self, name)) for name in PROGRESS}
+        return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+    def load(self, tensors: dict[str, Tensor], progress: dict[str, float | None], step: int) -> None:
+        """Goes on from a saved state."""
+        self.model.load(tensors)
+        self.first.copy_(tensors["optimiser.first"])
+        self.second.copy_(tensors["optimiser.second"])
+        self.steps_done = step
+        for name in PROGRESS:
+            setattr(self, name, -math.inf if progress[name] is None else progress[name])
+
+
+def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None) -> Iterator[Event]:
+    """Steps until the budget is used, the validation score stands still, or somebody asks to stop."""
+    reason = "interrupted"
+    while stop is None or not stop.is_set():
+        fraction = budget.fraction(trainer.steps_done)
+        if fraction >= 1.0 or trainer.is_on_plateau:
+            reason = "budget" if fraction >= 1.0 else "plateau"
+            break
+        loss, error, rays, samples = trainer.step(fraction)
+        step, fraction = trainer.steps_done, budget.fraction(trainer.steps_done)
+        if trainer.bad_steps:
+            yield Note(f"step {step} was skipped: its loss or gradient was not a finite number")
+        yield Stepped(step, fraction, budget.seconds, budget.seconds_left(step), loss, decibel(error), rays, samples)
+        validated = trainer.validate(fraction)
+        if validated is not None:
+            yield validated
+    yield Finished(trainer.steps_done, budget.seconds, reason)

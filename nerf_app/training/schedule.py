@@ -1,0 +1,47 @@
+"""How much of the budget is used, and what follows from that alone."""
+
+import os
+import time
+
+from nerf_app.training.settings import TrainingSettings
+
+WARM_UP = 0.01  # part of the budget in which the learning rate rises
+
+
+class Budget:
+    """One clock behind the fraction that drives everything: wall seconds, CPU seconds per thread, or steps."""
+
+    def __init__(self, settings: TrainingSettings, threads: int, seconds_used: float = 0.0) -> None:
+        self.settings, self.threads, self.seconds_before = settings, threads, seconds_used
+        self._start = self._now()
+
+    def _now(self) -> float:
+        if self.settings.clock == "wall":
+            return time.monotonic()
+        used = os.times()
+        return (used.user + used.system) / self.threads
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, earlier sittings included."""
+        return self.seconds_before + self._now() - self._start
+
+    def fraction(self, step: int) -> float:
+        """Used part after `step` steps, 0...1; of two limits the one that is nearer to its end."""
+        parts = [0.0]
+        if self.settings.steps is not None:
+            parts.append(step / self.settings.steps)
+        if self.settings.minutes is not None:
+            parts.append(self.seconds / max(60.0 * self.settings.minutes, 1e-9))
+        return min(max(parts), 1.0)
+
+    def seconds_left(self, step: int) -> float | None:
+        """Estimate from the pace so far; None before anything is known."""
+        fraction = self.fraction(step)
+        return self.seconds * (1.0 - fraction) / fraction if fraction > 0 else None
+
+
+def learning_rate(settings: TrainingSettings, fraction: float) -> float:
+    """A short rise, then a geometric fall to the final part of the first rate."""
+    rise = min((fraction + 0.1 * WARM_UP) / WARM_UP, 1.0)
+    return settings.learning_rate * rise * settings.final_learning_rate**fraction
