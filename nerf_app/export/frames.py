@@ -1,0 +1,230 @@
+"""A camera path -> numbered pictures -> videos. What was rendered once survives an interruption.
+
+Every picture is first written into `<out>.frames/<channel>/`; a second call for the same request goes on at the first
+one that is missing. The folder goes when the videos are complete, and stays where pictures were asked for.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from PIL import ImageColor
+
+from nerf_app.checkpoint import CURRENT
+from nerf_app.errors import ResourceError, UsageError
+from nerf_app.export.path_files import CameraPath, PathCamera
+from nerf_app.export.pictures import read_png, to_bytes, write_bytes, write_png
+from nerf_app.export.video import write_video
+from nerf_app.scene.camera import Camera
+from nerf_app.scene.paths import shown
+
+if TYPE_CHECKING:
+    from nerf_app.picture import Picture
+    from nerf_app.run import Run
+
+REQUEST = "request.json"
+PROBES, PROBE_SIDE = 8, 160  # pictures, and pixels of their longest side, that fix the range of a depth video
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """What the colours of a depth video mean, the same for all its pictures."""
+
+    near: float  # input units, the warm end
+    far: float  # input units, the dark end
+    kind: str  # "z" along the camera's axis, or "range" along the ray (where a lens sees to the sides)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the pictures in a folder answer; it lies beside them."""
+
+    fingerprint: str
+    is_kept: bool  # somebody asked for the pictures: a video made from them later leaves them there
+    depth: DepthRange | None  # fixed before the first picture
+
+
+def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str], background: str, as_frames: bool,
+                on_frame: Callable[[int, int], None]) -> list[Path]:
+    """Render all of a path; returns the videos (`out`.mp4, `out`_depth.mp4, ...) or the folders of pictures, by channel.
+
+    Args:
+        out: the video's name, with .mp4 or without.
+        channels: of "rgb", "depth", "normals", "alpha".
+        background: white, black, #rrggbb, a colour's name; or transparent, which gives pictures with straight alpha.
+        on_frame: told (pictures done, of how many) after each.
+    """
+    channels, paper = _checked_channels(channels), _paper(background)
+    is_kept = as_frames or paper is None
+    sizes = {(one.camera.width, one.camera.height) for one in path.cameras}
+    if len(sizes) > 1 and not is_kept:
+        raise UsageError(f"a video needs one size, this path has {len(sizes)}: give --size WIDTHxHEIGHT, or ask for frames")
+    base = out.with_name(out.name.removesuffix(".mp4"))
+    folder = base.with_name(base.name + ".frames")
+    request = _open_folder(run, path, folder, channels, background, is_kept)
+    _render_missing(run, path, folder, channels, paper, request.depth, on_frame)
+    if request.depth is not None:
+        meaning = {**asdict(request.depth), "unit": "input units", "colours": "even steps of log(depth), near is bright"}
+        _write_json(meaning, base.with_name(base.name + "_depth.json"))
+    if is_kept:
+        return [folder / channel for channel in channels]
+    videos = [base.with_name(base.name + ("" if channel == "rgb" else "_" + channel) + ".mp4") for channel in channels]
+    for channel, video in zip(channels, videos, strict=True):
+        write_video(_pictures(folder / channel, len(path.cameras)), video, path.fps)
+    if not request.is_kept:
+        shutil.rmtree(folder)
+    return videos
+
+
+def _render_missing(run: "Run", path: CameraPath, folder: Path, channels: tuple[str, ...], paper: np.ndarray | None,
+                    depth_range: DepthRange | None, on_frame: Callable[[int, int], None]) -> None:
+    colour = (0.0, 0.0, 0.0) if paper is None else tuple(float(part) for part in paper)
+    for i, one in enumerate(path.cameras):
+        names = {channel: folder / channel / f"{i:05d}.png" for channel in channels}
+        if not all(_is_whole(name, one.camera) for name in names.values()):
+            picture = run.render(one.camera, one.world_from_camera, colour, with_normals="normals" in channels)
+            for channel, name in names.items():
+                write_png(CHANNELS[channel](picture, paper, depth_range), name)
+        on_frame(i + 1, len(path.cameras))
+
+
+def _checked_channels(channels: Sequence[str]) -> tuple[str, ...]:
+    unknown = [channel for channel in channels if channel not in CHANNELS]
+    if unknown or not channels:
+        raise UsageError(f"channels must be some of {', '.join(CHANNELS)}, got {', '.join(unknown) or 'none'}")
+    return tuple(dict.fromkeys(channels))
+
+
+def _paper(background: str) -> np.ndarray | None:
+    """[3] 0...1 of the background's colour; None where it is transparent."""
+    if background == "transparent":
+        return None
+    try:
+        return np.array(ImageColor.getrgb(background)[:3], np.float32) / 255.0
+    except ValueError:
+        raise UsageError("the background must be white, black, #rrggbb, a colour's name or transparent, "
+                         f"got {shown(background)}") from None
+
+
+# The folder of pictures and the request that it answers.
+
+def _open_folder(run: "Run", path: CameraPath, folder: Path, channels: tuple[str, ...], background: str,
+                 is_kept: bool) -> Request:
+    """Make the folder, or find it with the pictures of this very request, and clear it of another's."""
+    stored, fingerprint = _stored_request(folder), _fingerprint(run, path, channels, background)
+    try:
+        if stored is None or stored.fingerprint != fingerprint:
+            if stored is not None:
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            stored = Request(fingerprint, is_kept, _depth_range(run, path.cameras) if "depth" in channels else None)
+        stored = replace(stored, is_kept=stored.is_kept or is_kept)
+        _write_json(asdict(stored), folder / REQUEST)
+        for channel in channels:
+            (folder / channel).mkdir(exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make {shown(folder)}: {error.strerror}; give another --out") from error
+    return stored
+
+
+def _stored_request(folder: Path) -> Request | None:
+    """What the pictures in a folder answer; None of a new one. A folder that is not ours is never touched."""
+    try:
+        return msgspec.json.decode((folder / REQUEST).read_bytes(), type=Request)
+    except (OSError, msgspec.MsgspecError):
+        if folder.exists() and not (folder.is_dir() and all(entry.name == REQUEST + ".part" for entry in folder.iterdir())):
+            raise ResourceError(f"{shown(folder)} holds other files than pictures of a path: "
+                                "move them away or give another --out") from None
+        return None
+
+
+def _fingerprint(run: "Run", path: CameraPath, channels: tuple[str, ...], background: str) -> str:
+    """A text that changes with everything that changes a picture: the cameras, what is drawn, and the run's state."""
+    digest = hashlib.sha256(f"{channels} {background}".encode())
+    for one in path.cameras:
+        digest.update(repr(one.camera).encode() + np.asarray(one.world_from_camera, np.float64).tobytes())
+    state = run.folder / CURRENT
+    if state.exists():
+        facts = state.stat()
+        digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _write_json(content: dict, out: Path) -> None:
+    write_bytes(json.dumps(content, indent=1).encode(), out)
+
+
+def _is_whole(name: Path, camera: Camera) -> bool:
+    pixels = read_png(name)
+    return pixels is not None and pixels.shape[:2] == (camera.height, camera.width)
+
+
+def _pictures(folder: Path, count: int) -> Iterator[np.ndarray]:
+    for i in range(count):
+        pixels = read_png(folder / f"{i:05d}.png")
+        if pixels is None:
+            raise ResourceError(f"{shown(folder / f'{i:05d}.png')} went missing while the video was made: render again")
+        yield pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+# What is drawn: (picture, background [3] or None for transparent, range of depths) -> uint8 pixels.
+
+def _rgb(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> np.ndarray:
+    if paper is not None:
+        return to_bytes(picture.rgb)
+    straight = picture.rgb / np.maximum(picture.alpha, 1e-6)[..., None]
+    return to_bytes(np.concatenate([straight, picture.alpha[..., None]], axis=2))
+
+
+def _depth(picture: "Picture", paper: np.ndarray | None, depth_range: DepthRange) -> np.ndarray:
+    depth = picture.z_depth if depth_range.kind == "z" else picture.range
+    is_known = np.isfinite(depth) & (depth > 0)
+    logs = np.log(np.where(is_known, depth, depth_range.near))
+    near, far = np.log(depth_range.near), np.log(depth_range.far)
+    return _over(depth_colours((logs - near) / (far - near)), np.where(is_known, picture.alpha, 0.0), paper)
+
+
+def _normals(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> np.ndarray:
+    is_known = np.any(picture.normals != 0, axis=2)
+    return _over((picture.normals + 1.0) / 2.0, np.where(is_known, picture.alpha, 0.0), paper)
+
+
+def _alpha(picture: "Picture", *_) -> np.ndarray:
+    return to_bytes(picture.alpha)
+
+
+CHANNELS = {"rgb": _rgb, "depth": _depth, "normals": _normals, "alpha": _alpha}
+
+
+def _over(colours: np.ndarray, alpha: np.ndarray, paper: np.ndarray | None) -> np.ndarray:
+    """[H, W, 3] and [H, W] -> uint8 in front of the background, or with straight alpha."""
+    alpha = np.clip(alpha, 0.0, 1.0)[..., None]
+    return to_bytes(np.concatenate([colours, alpha], axis=2) if paper is None else alpha * colours + (1.0 - alpha) * paper)
+
+
+def depth_colours(t: np.ndarray) -> np.ndarray:
+    """0 (near) ... 1 (far), any shape -> colours [..., 3]: pale yellow over rose and violet to dark blue, ever darker."""
+    light = 1.0 - np.clip(t, 0.0, 1.0)
+    return np.stack([light**0.7, 0.04 + 0.92 * light**1.8, 0.25 + 0.35 * np.sin(np.pi * light) + 0.4 * light**4], axis=-1)
+
+
+def _depth_range(run: "Run", cameras: Sequence[PathCamera]) -> DepthRange:
+    """The 1st to 99th percentile of what a few small pictures along the path see: pictures must not set it one by one."""
+    kind = "z" if all(one.camera.lens.family == "perspective" for one in cameras) else "range"
+    seen = [np.empty(0)]
+    for i in np.unique(np.linspace(0, len(cameras) - 1, PROBES).round().astype(int)):
+        camera = cameras[i].camera
+        shrink = min(1.0, PROBE_SIDE / max(camera.width, camera.height))
+        small = camera.resized(max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
+        picture = run.render(small, cameras[i].world_from_camera)
+        depth = picture.z_depth if kind == "z" else picture.range
+        seen.append(depth[np.isfinite(depth) & (depth > 0)].ravel())
+    values = np.concatenate(seen)
+    near, far = np.percentile(values, [1, 99]) if len(values) else (1.0, 2.0)
+    return DepthRange(float(near), float(max(far, 1.001 * near)), kind)

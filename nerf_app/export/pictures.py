@@ -1,0 +1,43 @@
+"""Pictures and small files onto the disk: whole under their name, or not there at all."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nerf_app.errors import ResourceError
+from nerf_app.scene.paths import shown
+
+
+def write_png(pixels: np.ndarray, out: Path) -> None:
+    """Write [H, W] grey, [H, W, 3] or [H, W, 4] uint8 (alpha straight), or [H, W] uint16 grey, as a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
+    write_bytes(stream.getvalue(), out)
+
+
+def write_bytes(content: bytes, out: Path) -> None:
+    """Write a file beside `out`, then give it its name."""
+    beside = out.with_name(out.name + ".part")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, out)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ResourceError(f"cannot write {shown(out)}: {error.strerror}; make room or give another --out") from error
+
+
+def read_png(path: Path) -> np.ndarray | None:
+    """[H, W] or [H, W, C] of a picture that `write_png` made; None where none is, or where it is not whole."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return np.array(picture)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Numbers 0...1 of any shape -> uint8, rounded; what lies outside is clipped, NaN becomes 0."""
+    return (np.clip(np.nan_to_num(values), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
