@@ -1,0 +1,500 @@
+"""The commands: parse, build a Config, call one function of the program, say what came of it.
+
+Results go to stdout, everything else to stderr. A flag that is a setting takes its help, type and range from the
+setting, and is checked with the YAML's own code, which is why argparse serves here: it hands over plain text.
+Nothing heavy is imported before a command needs it, so `--help` is quick.
+"""
+
+import argparse
+import difflib
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nerf_app
+from nerf_app.config import Config, checked, read_preset, settings_table, steps_alone, to_yaml, values, with_overrides
+from nerf_app.errors import NerfAppError, ResourceError, UsageError
+from nerf_app.progress import LONGEST_LINE, Counter, display_on, scene_lines, show_training
+from nerf_app.scene.paths import shown
+from nerf_app.settings import MachineSettings
+
+if TYPE_CHECKING:
+    from nerf_app.run import Run
+    from nerf_app.scene.scene import Scene
+    from nerf_app.training.events import Finished
+
+SPLITS = ("test", "val", "train")
+MOST_PHOTOS = 20  # rows of the table that `eval` prints
+CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take so long, and this part of the training
+BUG, NO_ROOM = 1, ResourceError.exit_code
+
+EVERY_COMMAND = {"--seed": "machine.seed", "--threads": "machine.threads", "--device": "machine.device",
+                 "--backend": "machine.backend"}
+BUDGET = {"--minutes": "training.minutes", "--steps": "training.steps"}
+TRAINING = BUDGET | {"--clock": "training.clock", "--test": "scene.test", "--masks": "scene.masks",
+                     "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are UsageErrors of one line."""
+
+    def error(self, message: str) -> None:
+        raise UsageError(f"{message}; `{self.prog} --help` lists what can be given.")
+
+
+class Override(argparse.Action):
+    """Collects (setting, text) pairs in the order in which they are given; a later one wins."""
+
+    def __call__(self, parser: Parser, namespace: argparse.Namespace, value: str, option: str | None = None) -> None:
+        name, text = self.const or "", value
+        if option == "--set":
+            name, sign, text = value.partition("=")
+            if not sign:
+                parser.error(f"--set takes key=value, such as --set training.minutes=2, got {value}")
+        elif self.nargs == 0:
+            text = "true"
+        namespace.overrides = [*namespace.overrides, (name.strip(), text.strip())]
+
+
+def add_settings(parser: argparse._ActionsContainer, flags: dict[str, str]) -> None:
+    """Flags that are settings under a shorter name."""
+    table = settings_table()
+    for flag, name in flags.items():
+        field = table[name]
+        default = "" if field.default is None or field.default is False else f" (default {field.default})"
+        more = {"nargs": 0} if field.type is bool else {"metavar": "|".join(field.metadata["choices"] or ()) or "VALUE"}
+        parser.add_argument(flag, action=Override, const=name, dest="overrides",
+                            help=(field.metadata["text"] + default).replace("%", "%%"), **more)
+
+
+def add_common(parser: Parser) -> None:
+    """What every command takes."""
+    group = parser.add_argument_group("flags of every command")
+    group.add_argument("--out", type=Path, metavar="PATH", help="where the result goes")
+    group.add_argument("--preset", metavar="NAME", help="settings that differ from base: one of ours by name, or a .yaml file")
+    group.add_argument("--set", action=Override, dest="overrides", metavar="KEY=VALUE",
+                       help="any setting by its full name (`nerf-app doctor --settings` lists them); repeatable")
+    add_settings(group, EVERY_COMMAND)
+    group.add_argument("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
+    group.add_argument("-v", "--verbose", action="store_true", help="show where in the program an error arose")
+    parser.set_defaults(overrides=[])
+
+
+def declare_train(parser: Parser) -> None:
+    parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
+    add_settings(parser, TRAINING)
+
+
+def declare_resume(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, as `train` printed it")
+    parser.add_argument("--scene", type=Path, metavar="DIR", help="where the photos are now, if they were moved")
+    add_settings(parser, BUDGET)
+
+
+def declare_render(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, as `train` printed it")
+    parser.add_argument("--path", default="orbit", metavar="KIND|FILE",
+                        help="orbit, spiral, interpolate, train, or a camera file of nerfstudio or instant-ngp (default orbit)")
+    parser.add_argument("--size", type=size, metavar="WxH", help="pixels (default: the photos', at most 1280)")
+    parser.add_argument("--fps", type=positive, default=24.0, metavar="N", help="frames a second (default 24)")
+    parser.add_argument("--seconds", type=positive, default=6.0, metavar="N", help="length of a made-up path (default 6)")
+    parser.add_argument("--background", default="white", metavar="COLOUR",
+                        help="white, black, #rrggbb, or transparent, which writes PNG frames (default white)")
+    parser.add_argument("--channel", action="append", choices=("rgb", "depth", "normals", "alpha"),
+                        help="what is shown; repeatable, one video each (default rgb)")
+    parser.add_argument("--frames", action="store_true", help="write numbered PNG frames; what is there already is kept")
+
+
+def declare_eval(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, as `train` printed it")
+    parser.add_argument("--scene", type=Path, metavar="DIR", help="where the photos are now, if they were moved")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="which photos (default test)")
+
+
+def declare_doctor(parser: Parser) -> None:
+    parser.add_argument("--settings", nargs="?", const="-", metavar="FILE",
+                        help="only write every setting with its meaning and default: configs/base.yaml")
+
+
+def size(text: str) -> tuple[int, int]:
+    """"1280x720" -> (1280, 720)."""
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as 1280x720, got {text}")
+    return int(match[1]), int(match[2])
+
+
+def positive(text: str) -> float:
+    """A finite number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return number
+
+
+# What the commands do. Each gives its exit code.
+
+def train(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    from nerf_app import run as runs
+    from nerf_app.ops.backend import choose_backend
+    from nerf_app.scene.load import load_scene
+    folder, display = args.out or new_folder(args.scene), display_on(sys.stderr)
+    display.line(f"run       {folder}")
+    require_writable(folder)  # this and a missing backend should show before the photos are read
+    choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
+    scene = load_scene(args.scene, config.scene)
+    for line in scene_lines(scene):
+        display.line(line)
+    with stopping() as stop:
+        finished = show_training(runs.train(scene, config, folder, stop), display)
+    return close_training(args, folder, finished, stop, scene)
+
+
+def resume(args: argparse.Namespace) -> int:
+    changes = overrides_of(args)
+    if args.out is not None:
+        raise UsageError("resume goes on in the run folder itself and takes no --out; to keep the old state, copy it first.")
+    from nerf_app import run as runs
+    with stopping() as stop:
+        finished = show_training(runs.resume(args.run, args.scene, changes, stop), display_on(sys.stderr))
+    return close_training(args, args.run, finished, stop, None)
+
+
+def close_training(args: argparse.Namespace, folder: Path, finished: "Finished", stop: "Stop", scene: "Scene | None") -> int:
+    """The closing score of the test photos, which no earlier step has looked at; the folder is the last line on stdout."""
+    from nerf_app import run as runs
+    result = {"run": str(folder), "step": finished.step, "seconds": finished.seconds, "reason": finished.reason}
+    if stop.signal:
+        say(f"the state is saved: `nerf-app resume {folder}` goes on")
+    else:
+        run = runs.open_run(folder, machine_of(args))
+        scene = scene or runs.load_scene_of(run, args.scene)
+        result["evaluation"] = scores = score(run, scene, "test", limit_seconds=CLOSING_SECONDS + CLOSING_PART * finished.seconds)
+        runs.write_evaluation(folder, scores)
+        display_on(sys.stderr).line(closing_line(scores, len(scene.indices("test"))))
+    emit(args, result, [str(folder)])
+    return 128 + stop.signal if stop.signal else 0
+
+
+def closing_line(scores: dict[str, Any], n_photos: int) -> str:
+    """The test score in a sentence."""
+    if not n_photos:
+        return "test      no photos were kept for a test"
+    n_scored = len(scores["photos"])
+    which = f"{n_photos} photos" if n_scored == n_photos else f"{n_scored} of {n_photos} photos; `nerf-app eval` scores all"
+    return f"test      PSNR {number(scores['psnr'], 2)} dB, SSIM {number(scores['ssim'], 3)} ({which})"
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    machine = machine_alone(args)
+    from nerf_app import run as runs
+    run = open_run(args.run, machine)
+    scene = runs.load_scene_of(run, args.scene)
+    if not scene.indices(args.split):
+        have = [split for split in SPLITS if scene.indices(split)]
+        raise UsageError(f"{args.run} has no {args.split} photos; --split {' or '.join(have)} has some.")
+    scores = score(run, scene, args.split)
+    if args.out is not None:
+        write_text(args.out, json.dumps(finite(scores), indent=1) + "\n")
+    elif args.split == "test":
+        runs.write_evaluation(args.run, scores)
+    emit(args, scores, score_lines(scores))
+    return 0
+
+
+def score(run: "Run", scene: "Scene", split: str, limit_seconds: float | None = None) -> dict[str, Any]:
+    """`nerf_app.run.evaluate` with its progress shown."""
+    from nerf_app import run as runs
+    with display_on(sys.stderr) as display:
+        return runs.evaluate(run, scene, split, limit_seconds, Counter(display, f"{split} photo"))
+
+
+def score_lines(scores: dict[str, Any]) -> Iterator[str]:
+    """A table of the photos' scores, the worst first, and the means."""
+    photos = sorted(scores["photos"], key=lambda photo: photo["psnr"])
+    yield f"{'PSNR':>8} {'SSIM':>7}   {scores['split']} photo"
+    yield from (f"{photo['psnr']:8.2f} {photo['ssim']:7.3f}   {shown(photo['path'])}" for photo in photos[:MOST_PHOTOS])
+    if len(photos) > MOST_PHOTOS:
+        yield f"{'':16}   and {len(photos) - MOST_PHOTOS} better ones"
+    yield f"{number(scores['psnr'], 2):>8} {number(scores['ssim'], 3):>7}   mean of {len(photos)}"
+
+
+def render(args: argparse.Namespace) -> int:
+    machine = machine_alone(args)
+    from nerf_app.export.frames import render_path
+    from nerf_app.export.paths import camera_path
+    run = open_run(args.run, machine)
+    path = camera_path(args.path, run, args.size, args.seconds, args.fps)
+    out = args.out or args.run / "video" / Path(args.path).stem
+    with display_on(sys.stderr) as display:
+        for note in path.notes:
+            display.line(note)
+        files = render_path(run, path, out, args.channel or ["rgb"], args.background, args.frames, Counter(display, "frame"))
+    emit(args, {"files": [str(file) for file in files], "frames": len(path.cameras), "fps": path.fps}, map(str, files))
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    if args.settings is not None:
+        result, lines = {"settings": values(config)}, to_yaml(config).splitlines()
+    else:
+        from nerf_app import doctor as examination
+        result = examination.examine(config.machine)
+        lines = list(examination.lines(result))
+    out = args.out if args.settings in (None, "-") else Path(args.settings)
+    if out is not None:
+        write_text(out, "\n".join(lines) + "\n")
+    if out is None or args.json:
+        emit(args, result, lines)
+    return 0
+
+
+def open_run(folder: Path, machine: MachineSettings) -> "Run":
+    """`nerf_app.run.open_run`, saying what it has to say."""
+    from nerf_app import run as runs
+    run = runs.open_run(folder, machine)
+    if run.note:
+        say(run.note)
+    return run
+
+
+def emit(args: argparse.Namespace, result: dict[str, Any], lines: Iterable[str]) -> None:
+    """What a command found, on stdout: one object with --json, else the lines."""
+    if args.json:
+        print(json.dumps(finite(result)))
+    else:
+        for line in lines:
+            print(line)
+
+
+def finite(value: Any) -> Any:
+    """The same lists and dictionaries with None in place of NaN and infinities, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def number(value: float | None, digits: int) -> str:
+    """A mean for a table; there is none where no photo was scored."""
+    return "none" if value is None else f"{value:.{digits}f}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """A small file where the user asked for it."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"cannot write {path} ({error.strerror}); give another --out.") from None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word on the command line: what it does in a sentence, what it is given, its flags, its function."""
+
+    help: str
+    takes: str
+    declare: Callable[[Parser], None]
+    function: Callable[[argparse.Namespace], int]
+
+
+COMMANDS = {
+    "train": Command("a posed photo folder becomes a radiance field in a run folder", "SCENE", declare_train, train),
+    "resume": Command("go on with an interrupted or finished training", "RUN", declare_resume, resume),
+    "render": Command("a video or frames of new views along a camera path", "RUN", declare_render, render),
+    "eval": Command("PSNR and SSIM of photos that training never saw", "RUN", declare_eval, evaluate),
+    "doctor": Command("versions, what computes here and how fast, every setting", "", declare_doctor, doctor),
+}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, flags in any order behind the command."""
+    parser = Parser("nerf-app", description="Posed photos in; new views, depth and numbers out.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"nerf_app {nerf_app.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        usage = f"nerf-app {name} [flags] {command.takes}".rstrip()
+        sub = commands.add_parser(name, help=command.help, description=command.help, usage=usage, allow_abbrev=False)
+        command.declare(sub)
+        add_common(sub)
+        sub.set_defaults(function=command.function, parser=sub)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flag = next((text for text in unknown if text.startswith("-")), unknown[0])
+        near = difflib.get_close_matches(flag, re.findall(r"--[a-z-]+", args.parser.format_help()), n=1)
+        args.parser.error(f"{flag} is not known here" + (f", perhaps {near[0]} is meant" if near else ""))
+    return args
+
+
+def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the preset and the command line change, checked, by full name."""
+    given = {name: checked(name, text) for name, text in args.overrides}
+    return (read_preset(args.preset) if args.preset else {}) | steps_alone(given)
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """All settings: defaults, then preset, then command line."""
+    return with_overrides(Config(), overrides_of(args))
+
+
+def machine_of(args: argparse.Namespace) -> MachineSettings:
+    """The settings of the machine alone."""
+    return with_overrides(Config(), {name: value for name, value in overrides_of(args).items() if is_of_machine(name)}).machine
+
+
+def machine_alone(args: argparse.Namespace) -> MachineSettings:
+    """The same for commands that look at a finished run: nothing else can be set any more."""
+    for name in overrides_of(args):
+        if not is_of_machine(name):
+            raise UsageError(f"{name} was decided when the run was trained; here only machine.* can be set.")
+    return machine_of(args)
+
+
+def is_of_machine(name: str) -> bool:
+    return name.startswith("machine.")
+
+
+def new_folder(scene: Path) -> Path:
+    """runs/<scene>-<UTC time>-<four random digits>, free of odd characters."""
+    place = scene.resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", (place.parent if place.is_file() else place).name).strip("-.")[:60]
+    return Path("runs") / f"{name or 'scene'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def require_writable(folder: Path) -> None:
+    """Fails now rather than after the training: the nearest folder that is there takes a file."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ResourceError(f"cannot write in {place} ({error.strerror}); give another --out.") from None
+
+
+# Signals, streams and exit codes.
+
+class Stop(threading.Event):
+    """Set by the first SIGINT or SIGTERM; `signal` is its number, 0 before."""
+
+    signal = 0
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Within it the first signal asks the work to end at the next good moment, the second ends it at once."""
+    stop = Stop()
+
+    def receive(number: int, frame: object) -> None:
+        if stop.signal:
+            raise SystemExit(128 + number)
+        stop.signal = number
+        stop.set()
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_on_signal(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives the exit code: 0 done, 1 a bug, 2 usage, 3 data, 4 no room, 5 missing part, 6 diverged."""
+    prepare_streams()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    before = {number: signal.signal(number, end_on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    code = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+            args = parse(given)
+            code = args.function(args)
+            sys.stdout.flush()
+    except SystemExit as ending:  # --help, or a signal
+        code = ending.code or 0
+        if code:
+            say("interrupted")
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        pass
+    except Exception as error:
+        code = failed(error, is_verbose=not {"-v", "--verbose"}.isdisjoint(given), is_json="--json" in given)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        release_stdout()
+    return code
+
+
+def failed(error: Exception, is_verbose: bool, is_json: bool) -> int:
+    """Says in one line what went wrong; a bug, or -v, shows the way there first."""
+    code, message = explain(error)
+    if code == BUG or is_verbose:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line, prefix="")
+    say(message)
+    if is_json:
+        print(json.dumps({"error": message, "exit_code": code}))
+    return code
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Exit code and message."""
+    if isinstance(error, NerfAppError):
+        return error.exit_code, str(error)
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("allocate memory|out of memory", said):
+        return NO_ROOM, (f"memory ran out ({said[:200]}); close other programs, or try --set scene.longest_side=800 "
+                         "or --set training.samples_per_step=16384.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NO_ROOM, f"the disk is full ({said}); free some space, or give another --out."
+    if isinstance(error, PermissionError) or isinstance(error, OSError) and error.errno == errno.EROFS:
+        return NO_ROOM, f"no permission ({said}); change it, or give another --out."
+    return BUG, f"unexpected {type(error).__name__}: {said}. This is a fault of nerf_app: please report it with the lines above."
+
+
+def say(text: str, prefix: str = "nerf-app: ") -> None:
+    """One line on stderr; nobody there to read it is no reason to fail."""
+    with suppress(OSError):
+        print(prefix + shown(text, LONGEST_LINE), file=sys.stderr, flush=True)
+
+
+def prepare_streams() -> None:
+    """Any name can be printed in any locale, also where stdout or stderr was closed before we began."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        else:
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def release_stdout() -> None:
+    """A reader that has gone must not turn a finished command into a failed one when Python flushes at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
