@@ -8,9 +8,10 @@ two is whole. Nothing in the file is code: tensors, and one JSON header under a 
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,13 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from nerf_app.errors import DataError, ResourceError
-from nerf_app.scene.camera import Camera
+from nerf_app.errors import DataError, Diverged, ResourceError
+from nerf_app.scene.camera import LENS_FAMILIES, Camera
 from nerf_app.scene.scene import Normalisation, Scene, View
 
 FORMAT = 1
 CURRENT, PREVIOUS, PARTIAL = "scene.safetensors", "scene.previous.safetensors", ".partial-"
+DAMAGED = "scene.damaged.safetensors"
 LARGEST_HEADER = 64 << 20  # bytes
+
+Vector = tuple[float, float, float]
+Row = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,15 @@ class ViewRecord:
 
     name: str
     camera: Camera
-    world_from_camera: list[list[float]]
-    split: str
+    world_from_camera: tuple[Row, Row, Row, Row]
+    split: Literal["train", "val", "test"]
+
+    def __post_init__(self) -> None:
+        camera = self.camera
+        if camera.lens.family not in LENS_FAMILIES:
+            raise ValueError(f"a lens must be one of {', '.join(LENS_FAMILIES)}, got {camera.lens.family!r}")
+        if min(camera.width, camera.height, camera.focal_x_px, camera.focal_y_px) <= 0:
+            raise ValueError(f"a camera's size and focal lengths must be above 0, got {camera}")
 
 
 @dataclass(frozen=True)
@@ -44,20 +56,20 @@ class Header:
 
     format: int
     app_version: str
-    step: int
-    seconds: float  # of training
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    seconds: Annotated[float, msgspec.Meta(ge=0)]  # of training
     backend: str  # the line that said who computed, and why
     config: dict[str, Any]  # every setting by its full name
     progress: dict[str, float | None]  # what training adapted on the way
     scene_path: str  # relative to the run folder
     photos_fingerprint: str
-    views: list[ViewRecord]
-    centre: list[float]
-    scale: float
+    views: tuple[ViewRecord, ...]
+    centre: Vector
+    scale: Annotated[float, msgspec.Meta(gt=0)]
     is_bounded: bool
-    up: list[float]
-    applied_transform: list[list[float]] | None
-    notes: list[str]
+    up: Vector
+    applied_transform: tuple[Row, Row, Row] | None
+    notes: tuple[str, ...]
 
     def scene_views(self) -> tuple[View, ...]:
         """The views in input coordinates."""
@@ -72,19 +84,20 @@ def scene_facts(scene: Scene) -> dict[str, Any]:
     """The header's part that comes from the scene and never changes in a run."""
     return dict(
         photos_fingerprint=scene.photos.fingerprint,
-        views=[ViewRecord(v.name, v.camera, v.world_from_camera.tolist(), v.split) for v in scene.views],
-        centre=scene.normalisation.centre.tolist(), scale=float(scene.normalisation.scale), is_bounded=scene.is_bounded,
-        up=scene.up.tolist(), notes=list(scene.notes),
-        applied_transform=None if scene.applied_transform is None else scene.applied_transform.tolist())
+        views=tuple(ViewRecord(v.name, v.camera, _rows(v.world_from_camera), v.split) for v in scene.views),
+        centre=tuple(scene.normalisation.centre.tolist()), scale=float(scene.normalisation.scale),
+        is_bounded=scene.is_bounded, up=tuple(scene.up.tolist()), notes=scene.notes,
+        applied_transform=None if scene.applied_transform is None else _rows(scene.applied_transform))
 
 
 def save(folder: Path, tensors: dict[str, Tensor], header: Header) -> None:
     """Makes this the run's newest state; the folder's older states stay readable at every moment."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{name} is not finite: such a state is never written")
+            raise Diverged(f"{name} of step {header.step} is not finite, and such a state is never written: what was saved "
+                           "before is whole. Try a lower --set training.learning_rate.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = msgspec.json.encode(header).decode()
+    text = json.dumps(msgspec.to_builtins(header))  # ASCII: names of photos may hold bytes that are no UTF-8
     metadata = {"nerf_app": text, "sha256": _checksum(text, tensors)}
     partial = folder / f"{PARTIAL}{os.getpid()}"
     try:
@@ -97,10 +110,12 @@ def save(folder: Path, tensors: dict[str, Tensor], header: Header) -> None:
             os.replace(folder / CURRENT, folder / PREVIOUS)
         os.replace(partial, folder / CURRENT)
         _flush_folder(folder)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ResourceError(f"{folder}: the state of step {header.step} could not be saved ({error.strerror}); "
-                            "the one before is still there. Free some space or permissions and `nerf-app resume` it.") from error
+    except (OSError, DataError) as error:
+        raise ResourceError(f"{folder}: the state of step {header.step} could not be saved ({_one_line(error)}); what was "
+                            "saved before is still there. Free some space or permit writing, then resume the run.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], Header, str | None]:
@@ -124,8 +139,10 @@ def load(folder: Path) -> tuple[dict[str, Tensor], Header, str | None]:
 
 def read(path: Path) -> tuple[dict[str, Tensor], Header]:
     """One scene file, verified: tensors on the CPU and the header."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is not a regular file: put the scene file itself there.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open(path, "rb") as handle, safe_open(_in_utf8(path, handle.fileno()), framework="pt") as file:
             metadata = file.metadata() or {}
             text = metadata.get("nerf_app", "")
             if not 0 < len(text) <= LARGEST_HEADER:
@@ -135,19 +152,35 @@ def read(path: Path) -> tuple[dict[str, Tensor], Header]:
         raise DataError(f"{path} is damaged or no scene file ({_one_line(error)}).") from error
     if metadata.get("sha256") != _checksum(text, tensors):
         raise DataError(f"{path} is damaged: its content does not match its checksum.")
-    version = json.loads(text).get("format")
-    if version != FORMAT:
-        raise DataError(f"{path} has format {version}, this program reads format {FORMAT}: open it with the version that wrote it.")
+    return tensors, _header(path, text)
+
+
+def _header(path: Path, text: str) -> Header:
     try:
-        return tensors, msgspec.json.decode(text, type=Header)
-    except msgspec.ValidationError as error:
-        raise DataError(f"{path} is no valid scene file: {error}.") from error
+        plain = json.loads(text)
+        version = plain.get("format") if isinstance(plain, dict) else None
+        if version != FORMAT:
+            raise DataError(f"{path} has format {version}, this program reads format {FORMAT}: "
+                            "open it with the version that wrote it.")
+        return msgspec.convert(plain, Header)
+    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors too
+        raise DataError(f"{path} is no valid scene file: {_one_line(error)}.") from error
 
 
 def remove_partial_files(folder: Path) -> None:
     """What a killed process left behind; call it with the folder's lock held."""
     for path in folder.glob(f"{PARTIAL}*"):
         path.unlink(missing_ok=True)
+
+
+def set_damaged_aside(folder: Path) -> None:
+    """Moves a newest state that is not whole out of the way: the next save would put it in the place of the whole one."""
+    with suppress(FileNotFoundError):
+        os.replace(folder / CURRENT, folder / DAMAGED)
+
+
+def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, matrix.tolist()))
 
 
 def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
@@ -167,5 +200,11 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _in_utf8(path: Path, descriptor: int) -> str:
+    """A name for safetensors, which takes no other: the path, or the number under which the file is open."""
+    name = os.fsdecode(path)
+    return name if name.encode(errors="ignore").decode() == name else f"/dev/fd/{descriptor}"
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -1,19 +1,20 @@
 """A field with everything it needs to be rendered: its parameters, the space it lives in, and how its rays are sampled."""
 
-from typing import TYPE_CHECKING, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from nerf_app.fields.parameters import Parameters
-from nerf_app.fields.radiance import FIELDS
+from nerf_app.fields.parameters import Parameters, flat_size
+from nerf_app.fields.radiance import FIELDS, RadianceField
 from nerf_app.fields.settings import FieldPlan
 from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays
 from nerf_app.render import Rendering, render_samples
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.draws import Draws
-from nerf_app.sampling.occupancy import OccupancyGrid, OccupancySampler
+from nerf_app.sampling.occupancy import OccupancyGrid, OccupancySampler, grid_sizes
 from nerf_app.sampling.uniform import resample, spread_evenly
 
 if TYPE_CHECKING:
@@ -25,11 +26,8 @@ class RadianceModel:
 
     def __init__(self, config: "Config", is_bounded: bool, ops: Backend) -> None:
         self.ops, self.sampling, self.space = ops, config.sampling, Space(is_bounded)
-        field = FIELDS[config.field.kind]
-        plan = FieldPlan(config.field, config.encoding, config.frequency)
-        is_coarse_to_fine = config.sampling.kind == "coarse_to_fine"
-        prefixes = ("coarse", "field") if is_coarse_to_fine else ("field",)
-        nets = {name: shape for prefix in prefixes for name, shape in field.shapes(plan, prefix).items()}
+        field, plan, prefixes = _parts(config)
+        nets = parameter_shapes(config)
         tables = {name: nets.pop(name) for name in list(nets) if name.endswith(".table")}
         self.parameters = Parameters(tables, nets, ops.device)
         generator = torch.Generator().manual_seed(config.machine.seed)
@@ -37,7 +35,7 @@ class RadianceModel:
             for name, values in field.start_values(plan, prefix, generator):
                 self.parameters.fill(name, values)
         self.fields = [field(plan, self.parameters, ops, prefix) for prefix in prefixes]
-        self.grid = None if is_coarse_to_fine else OccupancyGrid(config.sampling, self.space, ops)
+        self.grid = OccupancyGrid(config.sampling, self.space, ops) if config.sampling.kind == "occupancy" else None
 
     def passes(self, rays: Rays, draws: Draws | None, *, with_normals: bool = False) -> Iterator[Rendering]:
         """One rendering after the other, each better sampled than the one before; training supervises all of them."""
@@ -66,7 +64,27 @@ class RadianceModel:
         return tensors if self.grid is None else tensors | {"model.occupancy": self.grid.values}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes over the tensors of a scene file; shapes were checked against `tensors()` before."""
+        """Takes over the tensors of a scene file; shapes were checked against `saved_shapes` before."""
         self.parameters.flat.copy_(tensors["model.parameters"])
         if self.grid is not None:
             self.grid.load(tensors["model.occupancy"].to(self.ops.device))
+
+
+def saved_shapes(config: "Config") -> dict[str, set[tuple[int, ...]]]:
+    """The shapes that each of `RadianceModel.tensors()` may have with these settings; asked before any memory is taken."""
+    shapes = {"model.parameters": {(flat_size(parameter_shapes(config).values()),)}}
+    if config.sampling.kind == "occupancy":
+        shapes["model.occupancy"] = {(size, size, size) for size in grid_sizes(config.sampling.grid_resolution)}
+    return shapes
+
+
+def parameter_shapes(config: "Config") -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of the model's fields."""
+    field, plan, prefixes = _parts(config)
+    return {name: shape for prefix in prefixes for name, shape in field.shapes(plan, prefix).items()}
+
+
+def _parts(config: "Config") -> tuple[type[RadianceField], FieldPlan, tuple[str, ...]]:
+    """The kind of field, what decides its shapes, and a name for each field that the sampling needs."""
+    prefixes = ("coarse", "field") if config.sampling.kind == "coarse_to_fine" else ("field",)
+    return FIELDS[config.field.kind], FieldPlan(config.field, config.encoding, config.frequency), prefixes

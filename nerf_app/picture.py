@@ -25,8 +25,9 @@ class Picture:
     normals: np.ndarray | None  # [H, W, 3] float32 unit vectors, world axes
 
 
-def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.ndarray, *, background: tuple[float, float, float] = (1, 1, 1),
-                   scene_units_per_unit: float = 1.0, with_normals: bool = False) -> Picture:
+def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.ndarray, *,
+                   background: tuple[float, float, float] = (1, 1, 1), scene_units_per_unit: float = 1.0,
+                   with_normals: bool = False) -> Picture:
     """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`."""
     device = model.ops.device
     batch = CameraBatch.from_cameras([camera], device)

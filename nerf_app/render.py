@@ -30,8 +30,8 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
                    *, with_normals: bool = False) -> Rendering:
     """The field seen along rays (NeRF, Eq. 3); differentiable in the field's parameters and in the rays."""
     positions = samples.positions(rays)  # [S, 3] scene coordinates
-    if with_normals:
-        positions = positions.detach().requires_grad_()
+    if with_normals and not positions.requires_grad:
+        positions.requires_grad_()
     with torch.set_grad_enabled(with_normals or torch.is_grad_enabled()):
         output = field.density(space.to_unit(positions))
     packed = (samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)

@@ -6,20 +6,26 @@ import fcntl
 import json
 import math
 import os
+import re
 import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 import nerf_app
 from nerf_app import checkpoint
 from nerf_app.checkpoint import Header
 from nerf_app.config import Config, to_yaml, values, with_overrides
-from nerf_app.errors import DataError, ResourceError
-from nerf_app.model import RadianceModel
+from nerf_app.errors import DataError, ResourceError, UsageError
+from nerf_app.model import RadianceModel, saved_shapes
 from nerf_app.ops.backend import Backend, choose_backend
 from nerf_app.picture import Picture, render_picture
 from nerf_app.scene.camera import Camera
@@ -28,13 +34,15 @@ from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
-from nerf_app.training.loop import Trainer
+from nerf_app.training.loop import OPTIMISER, Trainer
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import psnr, ssim
 from nerf_app.training.schedule import Budget
 from nerf_app.training.validation import Validation, on_white
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": (0.0, 0.0, 0.0)}
+METRICS = "metrics.jsonl"
+STEPPED = re.compile(rb'\{"event": "stepped", "step": (\d+),.*\}\n')
 FEWEST_SCORED = 3  # photos, however short the time
 
 
@@ -90,10 +98,10 @@ def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -
     """The newest whole state of a run folder, ready to render on this machine."""
     folder = Path(folder)
     tensors, header, note = checkpoint.load(folder)
-    config = with_overrides(Config(), header.config)
+    config = _saved_config(folder, header)
     config = dataclasses.replace(config, machine=dataclasses.replace(machine, seed=config.machine.seed))
+    _check_tensors(folder, tensors, config, is_resumed=False)
     model = RadianceModel(config, header.is_bounded, choose_backend(machine.backend, machine.device, machine.threads))
-    _check_tensors(folder, tensors, model.tensors())
     model.load(tensors)
     return Run(folder, config, model, header, note)
 
@@ -103,7 +111,9 @@ def train(scene: Scene, config: Config, folder: str | Path, stop: threading.Even
     folder = Path(folder)
     with _locked(folder):
         if (folder / checkpoint.CURRENT).exists() or (folder / checkpoint.PREVIOUS).exists():
-            raise ResourceError(f"{folder} already holds a run: `nerf-app resume {folder}` goes on with it, or give another --out.")
+            raise ResourceError(f"{folder} already holds a run: `nerf-app resume {folder}` goes on with it, "
+                                "or give another --out.")
+        checkpoint.remove_partial_files(folder)
         _write_text(folder / "config.yaml", to_yaml(config))
         ops = _backend(config)
         model = RadianceModel(config, scene.is_bounded, ops)
@@ -121,19 +131,21 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
     with _locked(folder):
         checkpoint.remove_partial_files(folder)
         tensors, header, note = checkpoint.load(folder)
-        config = with_overrides(with_overrides(Config(), header.config), overrides or {})
-        scene = load_scene(_scene_path(folder, header, scene_path), config.scene)
-        scene = _same_scene(scene, header)
+        if note is not None:
+            checkpoint.set_damaged_aside(folder)
+        before = _saved_config(folder, header)
+        config = with_overrides(before, overrides or {})
+        _check_tensors(folder, tensors, config, is_resumed=True)
+        scene = _same_scene(load_scene(_scene_path(folder, header, scene_path), config.scene), header)
         ops = _backend(config)
-        model = RadianceModel(config, header.is_bounded, ops)
-        trainer = _trainer(model, scene, config)
-        _check_tensors(folder, tensors, trainer.tensors())
+        trainer = _trainer(RadianceModel(config, header.is_bounded, ops), scene, config)
         trainer.load(tensors, header.progress, header.step)
-        for text in filter(None, (note, f"resuming at step {header.step}", f"backend   {ops.why}")):
-            yield Note(text)
-        if scene.photos.fingerprint != header.photos_fingerprint:
-            yield Note("the photos changed since this run began: going on with what is there now")
         budget = Budget(config.training, ops.threads, header.seconds)
+        if _limits(config) != _limits(before):
+            trainer.reopen(budget.fraction(header.step))
+        changes = _changes(scene, header)
+        for text in filter(None, (note, f"resuming at step {header.step}", f"backend   {ops.why}", changes)):
+            yield Note(text)
         yield from _train_and_save(trainer, scene, config, folder, budget, stop)
 
 
@@ -185,22 +197,64 @@ def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path
         return Saved(trainer.steps_done)
 
     saved_at = time.monotonic()
-    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+    _cut_metrics(folder / METRICS, trainer.steps_done)
+    with open(folder / METRICS, "ab", buffering=0) as metrics:
         for event in train_steps(trainer, budget, stop):
             if isinstance(event, Finished):
                 yield save(event.seconds)
-            _log(metrics, event)
+            with suppress(OSError):  # a full disk costs lines here; that it is full shows when the state is saved
+                metrics.write(_record(event))
             yield event
             if isinstance(event, Stepped) and time.monotonic() - saved_at > config.training.save_seconds:
-                yield save(event.seconds)
+                yield _saved_or_told(save, event.seconds)
                 saved_at = time.monotonic()
 
 
-def _log(metrics, event: Event) -> None:  # noqa: ANN001 (a text file)
+def _saved_or_told(save: Callable[[float], Saved], seconds: float) -> Saved | Note:
+    """A save on the way: where it fails, training goes on with the older state on disk, and the next save may succeed."""
+    try:
+        return save(seconds)
+    except ResourceError as error:
+        return Note(f"{error} Training goes on and will try again.")
+
+
+def _record(event: Event) -> bytes:
+    """The event's line in metrics.jsonl."""
     record = {"event": type(event).__name__.lower(), **dataclasses.asdict(event)}
     clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
-    metrics.write(json.dumps(clean) + "\n")
-    metrics.flush()
+    return (json.dumps(clean) + "\n").encode()
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Leaves what was logged up to a step: what a killed process did after its last saved state happens once more."""
+    if not path.is_file():
+        return
+    end = position = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        position += len(line)
+        found = STEPPED.match(line)
+        if found and int(found[1]) <= step:
+            end = position
+    os.truncate(path, end)
+
+
+def _saved_config(folder: Path, header: Header) -> Config:
+    try:
+        return with_overrides(Config(), header.config)
+    except UsageError as error:
+        raise DataError(f"{folder / checkpoint.CURRENT} holds settings that this program does not know: {error}") from error
+
+
+def _limits(config: Config) -> tuple[float | None, int | None, str]:
+    """What a fraction of the budget means."""
+    return config.training.minutes, config.training.steps, config.training.clock
+
+
+def _changes(scene: Scene, header: Header) -> str | None:
+    """A sentence where the scene is not as it was when the run began."""
+    facts = checkpoint.scene_facts(scene)
+    what = [what for what, key in (("photos", "photos_fingerprint"), ("cameras", "views")) if facts[key] != getattr(header, key)]
+    return f"the {' and '.join(what)} changed since this run began: going on with what is there now" if what else None
 
 
 def _backend(config: Config) -> Backend:
@@ -215,8 +269,8 @@ def _trainer(model: RadianceModel, scene: Scene, config: Config) -> Trainer:
 def _scene_path(folder: Path, header: Header, scene_path: str | Path | None) -> Path:
     path = Path(scene_path) if scene_path is not None else Path(os.path.normpath(folder / header.scene_path))
     if not path.exists():
-        raise DataError(f"{folder} was trained on photos in {header.scene_path} (seen from the run folder), which is not there now: "
-                        "give their folder with --scene DIR.")
+        raise DataError(f"{folder} was trained on photos in {header.scene_path} (seen from the run folder), which is not there "
+                        "now: give their folder with --scene DIR.")
     return path
 
 
@@ -225,19 +279,26 @@ def _same_scene(scene: Scene, header: Header) -> Scene:
     known, found = ({view.name: view.split for view in views} for views in (header.views, scene.views))
     if known != found:
         name = sorted(known.items() ^ found.items())[0][0]
-        raise DataError(f"{scene.root} is not what the run was trained on: {len(found)} photos now, {len(known)} then, and {name} is "
-                        f"{found.get(name, 'not')} there now, {known.get(name, 'not there')} then. Give the run's own photos with --scene DIR.")
+        raise DataError(f"{scene.root} is not what the run was trained on: {len(found)} photos now, {len(known)} then, and "
+                        f"{name} is {found.get(name, 'not there')} now, {known.get(name, 'not there')} then. "
+                        "Give the run's own photos with --scene DIR.")
     return dataclasses.replace(scene, normalisation=header.normalisation(), is_bounded=header.is_bounded)
 
 
-def _check_tensors(folder: Path, tensors: dict[str, Any], expected: dict[str, Any]) -> None:
-    """What a scene file holds must be what its settings ask for; only the occupancy grid grows in training."""
-    for name, tensor in expected.items():
-        came = tuple(tensors[name].shape) if name in tensors else "nothing"
-        sizes = [tuple(tensor.shape), *(tuple(side * factor for side in tensor.shape) for factor in (2, 4) if name == "model.occupancy")]
-        if came not in sizes or tensors[name].dtype != tensor.dtype:
-            raise DataError(f"{folder / checkpoint.CURRENT}: {name} must be {list(tensor.shape)} by its settings, got {came}. "
-                            "The file was changed; go back to a copy of it.")
+def _check_tensors(folder: Path, tensors: dict[str, Tensor], config: Config, *, is_resumed: bool) -> None:
+    """What a scene file holds must be what its settings ask for, neither less nor more; before any memory is taken for it."""
+    allowed = saved_shapes(config)
+    optimiser = dict.fromkeys(OPTIMISER, allowed["model.parameters"])
+    file = folder / checkpoint.CURRENT
+    for name in (allowed | optimiser if is_resumed else allowed):
+        if name not in tensors:
+            raise DataError(f"{file} lacks {name}, which its settings ask for: go back to a copy from before it was changed.")
+    for name, tensor in tensors.items():
+        shapes = (allowed | optimiser).get(name, set())
+        if tuple(tensor.shape) not in shapes or tensor.dtype != torch.float32:
+            asked = " or ".join(str(list(shape)) for shape in sorted(shapes)) or "absent"
+            raise DataError(f"{file}: {name} must be {asked} by its settings, got {list(tensor.shape)} {tensor.dtype}. "
+                            "A run keeps the field it began with; go back to a copy from before it was changed.")
 
 
 def _spread(count: int) -> list[int]:
@@ -260,7 +321,7 @@ class _locked:
         path = self.folder / "LOCK"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(path, "a+", encoding="utf-8")
+            self.file = open(path, "a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise ResourceError(f"{self.folder} cannot be written ({error.strerror}): give another folder with --out.") from error
         try:
@@ -270,6 +331,9 @@ class _locked:
             holder = self.file.read(200).strip() or "another process"
             self.file.close()
             raise ResourceError(f"{self.folder} is in use by {holder}: wait for it, or give another --out.") from None
+        except OSError as error:  # some network file systems have no locks
+            warnings.warn(f"{self.folder} cannot be locked ({error.strerror}): see to it that nothing else trains there",
+                          stacklevel=2)
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} since {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC")
         self.file.flush()

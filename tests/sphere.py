@@ -1,10 +1,14 @@
 """A scene that can be computed: a coloured ball in front of nothing, photographed all round."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
+from nerf_app.config import Config, with_overrides
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.images import Photos
 from nerf_app.scene.lenses import CameraBatch
@@ -72,6 +76,37 @@ def sphere_scene(n_views: int = 16, size: int = 40, root: Path = Path("sphere"))
         views.append(View(f"photos/{i:03}.png", camera, look_at(eye, CENTRE), split))
         pixels.append(photograph(camera, views[-1].world_from_camera)[0].reshape(-1, 4))
     counts = torch.full((n_views,), size, dtype=torch.int64)
-    photos = Photos((), torch.from_numpy(np.concatenate(pixels)), None, torch.arange(n_views) * size * size, counts, counts, "sphere")
+    offsets = torch.arange(n_views) * size * size
+    photos = Photos((), torch.from_numpy(np.concatenate(pixels)), None, offsets, counts, counts, "sphere")
     return Scene(root, "blender", tuple(views), photos, Normalisation(CENTRE, 1.0 / 1.5), True, np.array([0.0, 0.0, 1.0]),
                  None, None, (), ())
+
+
+def write_blender(scene: Scene, folder: Path) -> None:
+    """The scene as a Blender set: a PNG for each view, and the poses of each split in a file."""
+    for split in ("train", "val", "test"):
+        frames = []
+        for index in scene.indices(split):
+            view = scene.views[index]
+            path = folder / view.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene.photos.picture(index)[0].numpy()).save(path)
+            frames.append({"file_path": view.name.removesuffix(".png"), "transform_matrix": view.world_from_camera.tolist()})
+        camera = scene.views[0].camera
+        angle = 2.0 * math.atan(0.5 * camera.width / camera.focal_x_px)
+        (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+
+
+SMALL = {"training.minutes": None, "training.samples_per_step": 2048, "sampling.steps": 64, "sampling.grid_resolution": 32,
+         "encoding.levels": 4, "encoding.finest": 64, "encoding.log2_entries": 12, "field.hidden_width": 16,
+         "field.colour_layers": 1, "machine.threads": 1, "machine.backend": "reference"}
+TINY_NERF = {"field.kind": "frequency", "sampling.kind": "coarse_to_fine", "sampling.coarse_samples": 12,
+             "sampling.fine_samples": 12, "frequency.layers": 2, "frequency.width": 24, "frequency.position_octaves": 4}
+
+SHARP = {"training.learning_rate": 5e-2, "training.samples_per_step": 8192, "encoding.levels": 3, "encoding.coarsest": 8,
+         "encoding.finest": 32, "sampling.steps": 96, "field.is_view_dependent": False}  # well seen after 200 steps
+
+
+def small_config(steps: int, changes: dict | None = None) -> Config:
+    """Settings with which the ball is learned in seconds."""
+    return with_overrides(Config(), SMALL | {"training.steps": steps} | (changes or {}))

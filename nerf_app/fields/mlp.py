@@ -1,7 +1,7 @@
 """Parameters of dense nets: names, shapes, start values. The arithmetic is ops/mlp."""
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

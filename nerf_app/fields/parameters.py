@@ -1,6 +1,7 @@
 """All parameters of a model in one flat buffer, with a view for each: one optimiser step, one block in a scene file."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class Parameters:
         shapes, places, end, self.table_size = tables | nets, {}, 0, 0
         for name, shape in shapes.items():
             places[name] = (end, end + math.prod(shape))
-            end += -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
+            end += _padded(shape)
             if name in tables:
                 self.table_size = end
         self.flat = torch.zeros(end, device=device)  # [P]
@@ -37,3 +38,12 @@ class Parameters:
         """Sets the start values of one view."""
         with torch.no_grad():
             self._views[name].copy_(values)
+
+
+def flat_size(shapes: Iterable[tuple[int, ...]]) -> int:
+    """P: floats of the buffer that parameters of these shapes share."""
+    return sum(map(_padded, shapes))
+
+
+def _padded(shape: tuple[int, ...]) -> int:
+    return -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT

@@ -4,8 +4,9 @@ A field knows neither rays nor photos: points lie in the unit cube, density is p
 is cheap; `colour` is asked only where the density turned out to matter.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -45,13 +46,13 @@ class _ClampedExp(torch.autograd.Function):
     """exp(min(h, 15)), whose gradient does not die at the clamp."""
 
     @staticmethod
-    def forward(ctx, h: Tensor) -> Tensor:  # noqa: ANN001 (torch's own context)
+    def forward(ctx, h: Tensor) -> Tensor:
         density = torch.exp(h.clamp(max=15.0))
         ctx.save_for_backward(density)
         return density
 
     @staticmethod
-    def backward(ctx, d_density: Tensor) -> Tensor:  # noqa: ANN001
+    def backward(ctx, d_density: Tensor) -> Tensor:
         (density,) = ctx.saved_tensors
         return d_density * density
 

@@ -1,8 +1,8 @@
 """RAYS → SAMPLES by a grid that remembers where something is."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,11 @@ UNSEEN = -1.0  # a cell that was never asked counts as occupied
 CELL_STRIDE = 2654435761  # a prime larger than any grid: its multiples come by every cell before one repeats
 
 
+def grid_sizes(full: int) -> set[int]:
+    """Cells along an edge that a grid has at one time or another."""
+    return {full // divisor for _, divisor in GROWTH} if full % 4 == 0 else {full}
+
+
 class OccupancyGrid:
     """How opaque one lattice step is in each cell of the unit cube, and from it which cells are worth sampling.
 
@@ -30,6 +35,7 @@ class OccupancyGrid:
     def __init__(self, settings: SamplingSettings, space: Space, ops: Backend) -> None:
         self.space, self.ops, self.threshold, self.full_size = space, ops, settings.grid_threshold, settings.grid_resolution
         self.step_length = 2.0 * math.sqrt(3.0) / settings.steps  # scene units
+        self.stride = 1  # steps that are taken at once
         size = self._size_at(0.0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
 
@@ -87,6 +93,6 @@ class OccupancySampler:
         far = torch.where(rays.is_valid, far, near)
         jitter = torch.full_like(near, 0.5) if draws is None else draws.uniform(RAY_OFFSET, rays.count)[:, 0]
         marched = grid.ops.march.march(rays.origins, rays.directions, near, far, jitter,
-                                       grid.step_length, grid.occupied, grid.space, None)
+                                       grid.stride * grid.step_length, grid.occupied, grid.space, None)
         return Samples(marched.t_starts, marched.t_ends, marched.ray_indices,
                        marched.ray_starts, marched.ray_counts, rays.count)

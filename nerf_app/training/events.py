@@ -12,7 +12,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Stepped:
-    """After every step."""
+    """After every step, and the last that is heard of it: a state saved now holds all that was told before."""
 
     step: int
     fraction: float  # used part of the budget, 0...1

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,14 +20,16 @@ from nerf_app.training.settings import TrainingSettings
 from nerf_app.training.validation import Validation
 
 STEPS_PER_REFRESH = 8  # of the occupancy grid
-CELLS_PER_SAMPLE = 0.5  # cells asked in a refresh, for each sample of a step
+CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
 VALIDATIONS = 10  # in a whole budget, at most
 VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sample of training
 FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
 BETTER = 0.02  # decibel: less is no progress
 BAD_STEPS = 10  # in a row, until training gives up
-PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction", "bad_steps")
+OPTIMISER = ("optimiser.first", "optimiser.second")
+PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction",
+            "bad_steps")
 
 
 class Trainer:
@@ -62,7 +64,7 @@ class Trainer:
         self.samples_per_ray = samples / rays
         self.rays *= min(max(self.settings.samples_per_step / max(samples, 1), 0.5), 2.0)
         self.rays = min(max(self.rays, FEWEST_RAYS), MOST_RAYS)
-        if not math.isfinite(loss) or not bool(torch.isfinite(model.parameters.gradients).all()):
+        if not self._is_finite(loss):
             self._skip()
             return loss, error, rays, samples
         self.bad_steps = 0
@@ -72,7 +74,6 @@ class Trainer:
         return loss, error, rays, samples
 
     def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws) -> tuple[float, float, int]:
-        self.model.parameters.gradients.zero_()
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
         for rendering in self.model.passes(batch.rays, draws):
             rgb = over(rendering, background)
@@ -89,11 +90,18 @@ class Trainer:
             self.model.grid.refresh(self.model.density, draws, self.steps_done // STEPS_PER_REFRESH,
                                     int(CELLS_PER_SAMPLE * self.settings.samples_per_step))
 
+    def _is_finite(self, loss: float) -> bool:
+        """Whether the step may be taken; what is not finite in the table's gradient shows in that of the nets as well."""
+        parameters = self.model.parameters
+        return math.isfinite(loss) and bool(torch.isfinite(parameters.gradients[parameters.table_size:]).all())
+
     def _skip(self) -> None:
         self.bad_steps += 1
+        self.model.parameters.gradients.zero_()
         if self.bad_steps >= BAD_STEPS:
-            raise Diverged(f"the loss was not a finite number in {BAD_STEPS} steps in a row, the last one step {self.steps_done}: "
-                           "the saved state before is whole. Try a lower --set training.learning_rate.")
+            raise Diverged(f"the loss was not a finite number in {BAD_STEPS} steps in a row, the last one step "
+                           f"{self.steps_done}: none of them was taken, and what was saved before is whole. "
+                           "Try a lower --set training.learning_rate.")
 
     def validate(self, fraction: float) -> Validated | None:
         """The validation photos' score, when it is time for it and not too dear; none where no photo could be spared."""
@@ -115,7 +123,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a scene file must hold, beside the model's own tensors, to go on exactly."""
-        return self.model.tensors() | {"optimiser.first": self.first, "optimiser.second": self.second}
+        return self.model.tensors() | dict(zip(OPTIMISER, (self.first, self.second)))
 
     def progress(self) -> dict[str, float | None]:
         """What training adapted, in plain numbers."""
@@ -125,11 +133,15 @@ class Trainer:
     def load(self, tensors: dict[str, Tensor], progress: dict[str, float | None], step: int) -> None:
         """Goes on from a saved state."""
         self.model.load(tensors)
-        self.first.copy_(tensors["optimiser.first"])
-        self.second.copy_(tensors["optimiser.second"])
+        for moment, name in zip((self.first, self.second), OPTIMISER):
+            moment.copy_(tensors[name])
         self.steps_done = step
         for name in PROGRESS:
             setattr(self, name, -math.inf if progress[name] is None else progress[name])
+
+    def reopen(self, fraction: float) -> None:
+        """Goes on after the budget was changed, and with it the meaning of a fraction: the watch for a plateau begins anew."""
+        self.validations, self.validated_fraction, self.best_fraction = 0, fraction, fraction
 
 
 def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None) -> Iterator[Event]:
@@ -144,8 +156,8 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
         step, fraction = trainer.steps_done, budget.fraction(trainer.steps_done)
         if trainer.bad_steps:
             yield Note(f"step {step} was skipped: its loss or gradient was not a finite number")
-        yield Stepped(step, fraction, budget.seconds, budget.seconds_left(step), loss, decibel(error), rays, samples)
         validated = trainer.validate(fraction)
         if validated is not None:
             yield validated
+        yield Stepped(step, fraction, budget.seconds, budget.seconds_left(step), loss, decibel(error), rays, samples)
     yield Finished(trainer.steps_done, budget.seconds, reason)

@@ -14,4 +14,4 @@ class TrainingSettings:
     learning_rate: float = setting(1e-2, "at the start, for the hash grid's table and the nets", low=0.0)
     final_learning_rate: float = setting(0.03, "at the end, as a part of the first", low=0.0, high=1.0)
     plateau: float = setting(0.3, "stop early when this last part of the budget brought no better validation score; 1 never stops", low=0.02, high=1.0)
-    save_seconds: float = setting(60.0, "between two saved states", low=1.0)
+    save_seconds: float = setting(60.0, "between two saved states; 0 saves after every step", low=0.0)

@@ -1,14 +1,13 @@
 """The validation photos, small: what training looks at to know whether it still gets better."""
 
-import dataclasses
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from nerf_app.model import RadianceModel
 from nerf_app.picture import render_picture
+from nerf_app.scene.camera import Camera
 from nerf_app.scene.scene import Scene
 from nerf_app.training.metrics import psnr, ssim
 
@@ -16,7 +15,10 @@ MOST_RAYS = 1 << 14  # all validation pictures together
 
 
 class Validation:
-    """Up to a few photos of the "val" split at reduced size, in front of white."""
+    """Every n-th pixel of every n-th row of up to a few photos of the "val" split, in front of white.
+
+    Single pixels rather than means over squares: one ray is what a pixel is in training and in the closing score.
+    """
 
     def __init__(self, scene: Scene) -> None:
         indices = scene.indices("val")
@@ -24,13 +26,12 @@ class Validation:
         for index in indices:
             view = scene.views[index]
             pixels, ignored = scene.photos.picture(index)
-            factor = max(1, math.ceil(math.sqrt(view.camera.width * view.camera.height * len(indices) / MOST_RAYS)))
-            photo = reduced(on_white(pixels), factor)
-            whole = view.camera.resized(view.camera.width / factor, view.camera.height / factor)
-            self.cameras.append(dataclasses.replace(whole, height=photo.shape[0], width=photo.shape[1]))
+            stride = math.ceil(math.sqrt(view.camera.width * view.camera.height * len(indices) / MOST_RAYS))
+            chosen = slice(stride // 2, None, stride)
+            self.cameras.append(thinned(view.camera, stride))
             self.poses.append(scene.normalisation.pose_to_scene(view.world_from_camera))
-            self.photos.append(photo)
-            self.ignored.append(None if ignored is None else reduced(ignored[..., None].numpy().astype(np.float32), factor)[..., 0] > 0)
+            self.photos.append(on_white(pixels[chosen, chosen]))
+            self.ignored.append(None if ignored is None else ignored[chosen, chosen].numpy())
 
     @property
     def n_rays(self) -> int:
@@ -38,12 +39,13 @@ class Validation:
         return sum(camera.width * camera.height for camera in self.cameras)
 
     def score(self, model: RadianceModel) -> tuple[float, float]:
-        """Mean PSNR in decibel and mean SSIM over the photos."""
+        """Mean PSNR in decibel and mean SSIM over the photos that have one; NaN where none has."""
         scores = []
         for camera, pose, photo, ignored in zip(self.cameras, self.poses, self.photos, self.ignored, strict=True):
             picture = render_picture(model, camera, pose).rgb
             scores.append((psnr(picture, photo, ignored), ssim(picture, photo, ignored)))
-        return tuple(float(value) for value in np.nanmean(scores, axis=0))
+        psnrs, ssims = ([value for value in column if not math.isnan(value)] for column in zip(*scores, strict=True))
+        return tuple(sum(values) / len(values) if values else math.nan for values in (psnrs, ssims))
 
 
 def on_white(pixels: Tensor) -> np.ndarray:
@@ -54,8 +56,10 @@ def on_white(pixels: Tensor) -> np.ndarray:
     return values[..., :3] * values[..., 3:] + 1.0 - values[..., 3:]
 
 
-def reduced(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares of `factor` pixels; a rest at the right and lower edge is cut: [H, W, C] -> [H/f, W/f, C]."""
-    height, width = values.shape[0] // factor, values.shape[1] // factor
-    cut = torch.from_numpy(values[:height * factor, :width * factor]).permute(2, 0, 1)[None]
-    return torch.nn.functional.avg_pool2d(cut, factor)[0].permute(1, 2, 0).numpy()
+def thinned(camera: Camera, stride: int) -> Camera:
+    """The camera whose pixel centres are those of pixels stride // 2, stride // 2 + stride, ... of the given one."""
+    first = stride // 2
+    return Camera(len(range(first, camera.width, stride)), len(range(first, camera.height, stride)),
+                  camera.focal_x_px / stride, camera.focal_y_px / stride,
+                  (camera.centre_x_px - first - 0.5) / stride + 0.5, (camera.centre_y_px - first - 0.5) / stride + 0.5,
+                  camera.lens)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from nerf_app import picture
+from nerf_app.picture import render_picture
+from nerf_app.rays import view_rays
+from nerf_app.render import over
+from nerf_app.scene.camera import Camera, Lens
+from nerf_app.scene.lenses import CameraBatch
+from tests.analytic import AnalyticModel, ball, reference_ops
+from tests.sphere import look_at
+
+CAMERA = Camera(18, 14, 20.0, 20.0, 9.0, 7.0)
+POSE = look_at(np.array([2.0, 1.5, 1.0]), np.zeros(3))
+BLIND = Camera(30, 30, 12.0, 12.0, 15.0, 15.0, Lens(radial=(-0.3, 0.0, 0.0, 0.0)))  # sees nothing in its corners
+
+
+@pytest.fixture
+def model():
+    return AnalyticModel(ball(0.7, 500.0, 0.01), reference_ops())
+
+
+def test_a_picture_is_what_each_of_its_pixels_shows_alone(model):
+    whole = render_picture(model, CAMERA, POSE, background=(0.2, 0.4, 0.8))
+    batch, poses = CameraBatch.from_cameras([CAMERA]), torch.from_numpy(POSE)[None]
+    for row, column in [(0, 0), (7, 9), (5, 12), (13, 17)]:
+        rays = view_rays(batch, poses, 0, torch.tensor([row]), torch.tensor([column]))
+        seen = model.render(rays)
+        rgb = over(seen, torch.tensor([0.2, 0.4, 0.8]))[0].numpy()
+        assert np.allclose(whole.rgb[row, column], rgb, atol=1e-6)
+        assert np.isclose(whole.alpha[row, column], float(seen.opacity), atol=1e-6)
+        assert np.isclose(whole.range[row, column], float(seen.median_distance), equal_nan=True)
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 10_000])
+def test_chunks_do_not_show(model, chunk, monkeypatch):
+    truth = render_picture(model, CAMERA, POSE, with_normals=True)
+    monkeypatch.setattr(picture, "CHUNK", chunk)
+    for name, value in vars(render_picture(model, CAMERA, POSE, with_normals=True)).items():
+        assert np.allclose(value, getattr(truth, name), atol=1e-6, equal_nan=True), name
+
+
+def test_a_picture_has_the_shapes_and_the_type_it_promises(model):
+    seen = render_picture(model, CAMERA, POSE, with_normals=True)
+    shapes = {"rgb": (14, 18, 3), "alpha": (14, 18), "z_depth": (14, 18), "range": (14, 18), "normals": (14, 18, 3)}
+    for name, shape in shapes.items():
+        assert getattr(seen, name).shape == shape and getattr(seen, name).dtype == np.float32, name
+    assert render_picture(model, CAMERA, POSE).normals is None
+
+
+def test_depths_are_known_exactly_where_more_than_half_is_stopped_and_normals_are_unit_vectors_there(model):
+    seen = render_picture(model, CAMERA, POSE, with_normals=True)
+    is_known = seen.alpha >= 0.5
+    assert 0.1 < is_known.mean() < 0.9
+    for depth in (seen.z_depth, seen.range):
+        assert np.array_equal(np.isnan(depth), ~is_known)
+    lengths = np.linalg.norm(seen.normals, axis=-1)
+    assert np.allclose(lengths, is_known, atol=1e-5)
+
+
+def test_depths_lead_to_the_ball(model):
+    seen = render_picture(model, CAMERA, POSE, scene_units_per_unit=0.25)
+    middle = np.linalg.norm(POSE[:3, 3]) - 0.7
+    rows, columns = np.nonzero(seen.alpha > 0.9)
+    x, y = (columns + 0.5 - 9.0) / 20.0, -(rows + 0.5 - 7.0) / 20.0
+    z = seen.z_depth[rows, columns].astype(np.float64) * 0.25  # the picture's unit is a quarter of a scene unit
+    points = np.stack([x * z, y * z, -z], 1) @ POSE[:3, :3].T + POSE[:3, 3]
+    assert np.allclose(np.linalg.norm(points, axis=1), 0.7, atol=0.04)
+    assert np.allclose(seen.range[rows, columns] * 0.25, z * np.sqrt(1 + x**2 + y**2), rtol=1e-5)
+    assert np.nanmin(seen.range) * 0.25 == pytest.approx(middle, abs=0.03)
+
+
+def test_normals_are_those_of_the_world(model):
+    seen = render_picture(model, CAMERA, POSE, with_normals=True)
+    towards_camera = POSE[:3, 3] / np.linalg.norm(POSE[:3, 3])
+    assert np.allclose(seen.normals[6:8, 8:10].mean((0, 1)), towards_camera, atol=0.05)
+
+
+@pytest.mark.parametrize("paper", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.25, 0.5, 0.75)])
+def test_what_the_lens_does_not_see_and_where_nothing_is_shows_the_background(model, paper):
+    rows, columns = torch.arange(900) // 30, torch.arange(900) % 30
+    rays = view_rays(CameraBatch.from_cameras([BLIND]), torch.from_numpy(POSE)[None], 0, rows, columns)
+    is_valid = rays.is_valid.view(30, 30).numpy()
+    assert not is_valid[0, 0] and is_valid[15, 15]
+    inside = AnalyticModel(ball(10.0), reference_ops())  # opaque wherever one looks
+    seen = render_picture(inside, BLIND, POSE, background=paper, with_normals=True)
+    assert np.allclose(seen.rgb[~is_valid], paper)
+    assert not seen.alpha[~is_valid].any() and not seen.normals[~is_valid].any()
+    assert np.isnan(seen.z_depth[~is_valid]).all() and np.isnan(seen.range[~is_valid]).all()
+    assert np.allclose(render_picture(model, CAMERA, POSE, background=paper).rgb[0, 0], paper, atol=1e-6)

@@ -1,0 +1,486 @@
+"""The run folder: it can be moved, gone on with exactly, and is held by one process at a time."""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nerf_app
+from nerf_app import checkpoint
+from nerf_app import run as runs
+from nerf_app.checkpoint import CURRENT, DAMAGED, PARTIAL, PREVIOUS
+from nerf_app.config import from_yaml
+from nerf_app.errors import DataError, ResourceError, UsageError
+from nerf_app.scene.load import load_scene
+from nerf_app.settings import MachineSettings
+from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
+from tests.requires import requires
+from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_config, sphere_scene, write_blender
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 18
+KINDS = {"hashgrid": {"training.samples_per_step": 512}, "frequency": TINY_NERF}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """A folder with a small Blender set."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_blender(sphere_scene(size=12), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene(photos):
+    return load_scene(photos)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A scene, and a run that has learned it."""
+    scene = sphere_scene(n_views=24, size=32)
+    folder = tmp_path_factory.mktemp("learned") / "run"
+    finish(nerf_app.train(scene, small_config(200, SHARP), folder))
+    return scene, look(folder)
+
+
+def finish(events):
+    return list(events)
+
+
+def look(folder):
+    """The run, computed as it was trained."""
+    return nerf_app.open_run(folder, MachineSettings(backend="reference", threads=1))
+
+
+def notes_of(events):
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+def train_until(step, scene, config, folder):
+    """Trains and asks to stop after a step."""
+    stop = threading.Event()
+    for event in nerf_app.train(scene, config, folder, stop):
+        if isinstance(event, Stepped) and event.step == step:
+            stop.set()
+
+
+def everything(folder):
+    """All that a run folder says, bit for bit, but for the seconds: tensors, header and metrics."""
+    tensors, header, note = checkpoint.load(folder)
+    assert note is None
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        record.pop("seconds", None), record.pop("seconds_left", None)
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, dataclasses.replace(header, seconds=0.0), records
+
+
+# The same, however it came about.
+
+@pytest.fixture(scope="module", params=[
+    *(pytest.param((kind, "reference", 1), id=kind) for kind in KINDS),
+    pytest.param(("hashgrid", "reference", 2), id="2 threads"),
+    pytest.param(("hashgrid", "cpp", 2), id="cpp", marks=requires("compiler")),
+])
+def uninterrupted(request, tmp_path_factory, scene):
+    """Settings, and all that an undisturbed run with them leaves."""
+    kind, backend, threads = request.param
+    config = small_config(STEPS, KINDS[kind] | {"machine.threads": threads, "machine.backend": backend})
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    finish(nerf_app.train(scene, config, folder))
+    yield config, everything(folder)
+    torch.set_num_threads(1)
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path, scene, uninterrupted):
+    config, truth = uninterrupted
+    finish(nerf_app.train(scene, config, tmp_path / "run"))
+    assert everything(tmp_path / "run") == truth
+    other = dataclasses.replace(config, machine=dataclasses.replace(config.machine, seed=1))
+    finish(nerf_app.train(scene, other, tmp_path / "other"))
+    assert everything(tmp_path / "other")[0]["model.parameters"] != truth[0]["model.parameters"]
+
+
+@pytest.mark.parametrize("step", [1, 8, STEPS - 1])
+def test_interrupted_and_resumed_is_the_same_as_uninterrupted(tmp_path, scene, uninterrupted, step):
+    config, truth = uninterrupted
+    train_until(step, scene, config, tmp_path / "run")
+    assert checkpoint.load(tmp_path / "run")[1].step == step
+    finish(runs.resume(tmp_path / "run"))
+    assert everything(tmp_path / "run") == truth
+
+
+@pytest.mark.parametrize("saved_at, lost_at", [(1, 2), (8, 8), (11, STEPS)])
+def test_a_run_that_died_goes_on_from_its_last_save_as_if_nothing_had_been(tmp_path, scene, uninterrupted, saved_at, lost_at):
+    config, truth = uninterrupted
+    die(scene, config, tmp_path / "run", saved_at, lost_at)
+    assert checkpoint.load(tmp_path / "run")[1].step == saved_at
+    finish(runs.resume(tmp_path / "run"))
+    assert everything(tmp_path / "run") == truth
+
+
+def die(scene, config, folder, saved_at, lost_at):
+    """Trains, saves after a step, and is gone after a later one, in the midst of a line of metrics and of another save."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs.time, "monotonic", clock)
+        for event in nerf_app.train(scene, config, folder):
+            if isinstance(event, Stepped) and event.step == saved_at:
+                clock.now += 3600.0
+            if isinstance(event, Saved if lost_at == saved_at else Stepped) and event.step == lost_at:
+                break
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"event": "stepped", "st')
+    (folder / f"{PARTIAL}99999").write_bytes(b"half")
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_resuming_again_and_again_is_the_same_as_never_having_stopped(tmp_path, scene, uninterrupted):
+    config, truth = uninterrupted
+    train_until(3, scene, config, tmp_path / "run")
+    for step in (4, 8, 17):
+        stop = threading.Event()
+        for event in runs.resume(tmp_path / "run", stop=stop):
+            if isinstance(event, Stepped) and event.step == step:
+                stop.set()
+    finish(runs.resume(tmp_path / "run"))
+    assert everything(tmp_path / "run") == truth
+
+
+def test_a_run_stopped_before_its_first_step_is_resumed_too(tmp_path, scene):
+    stop = threading.Event()
+    stop.set()
+    finish(nerf_app.train(scene, small_config(3), tmp_path / "run", stop))
+    finish(nerf_app.train(scene, small_config(3), tmp_path / "truth"))
+    finish(runs.resume(tmp_path / "run"))
+    assert everything(tmp_path / "run")[0] == everything(tmp_path / "truth")[0]
+
+
+# Going on.
+
+def test_a_finished_run_has_nothing_left_to_do_until_it_is_given_more(tmp_path, scene):
+    folder = tmp_path / "run"
+    finish(nerf_app.train(scene, small_config(10), folder))
+    metrics = (folder / "metrics.jsonl").read_text()
+    events = finish(runs.resume(folder))
+    assert events[-2:] == [Saved(10), Finished(10, events[-1].seconds, "budget")]
+    assert (folder / "metrics.jsonl").read_text().count("\n") == metrics.count("\n")
+    events = finish(runs.resume(folder, overrides={"training.steps": 30}))
+    assert [event.step for event in events if isinstance(event, Stepped)] == list(range(11, 31))
+    assert [event.step for event in events if isinstance(event, Validated)], "it is looked at again"
+    assert events[-1].step == 30 and look(folder).config.training.steps == 30
+    assert look(folder).header.seconds >= events[-1].seconds
+
+
+def test_a_run_that_stood_still_goes_on_when_it_is_given_more(tmp_path, scene, monkeypatch):
+    monkeypatch.setattr("nerf_app.training.validation.Validation.score", lambda self, model: (1.0, 0.5))
+    monkeypatch.setattr("nerf_app.training.validation.Validation.n_rays", 0)
+    first = finish(nerf_app.train(scene, small_config(40, {"training.plateau": 0.2}), tmp_path))[-1]
+    assert first.reason == "plateau"
+    assert finish(runs.resume(tmp_path))[-1] == Finished(first.step, pytest.approx(first.seconds, abs=0.5), "plateau")
+    second = finish(runs.resume(tmp_path, overrides={"training.steps": 120}))[-1]
+    assert second.reason == "plateau" and second.step > first.step + 0.2 * 120
+
+
+def test_minutes_that_were_used_count_when_a_run_goes_on(tmp_path, scene, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("nerf_app.training.schedule.time.monotonic", clock)
+    config = small_config(1000, {"training.minutes": 1.0})
+    for _ in range(2):
+        stop, steps = threading.Event(), 0
+        for event in runs.resume(tmp_path, stop=stop) if _ else nerf_app.train(scene, config, tmp_path, stop):
+            if isinstance(event, Stepped):
+                clock.now, steps = clock.now + 10.0, steps + 1
+                if not _ and steps == 2:
+                    stop.set()
+    assert (event.reason, event.step, event.seconds) == ("budget", 6, 60.0)
+
+
+def test_a_damaged_state_is_set_aside_and_never_saved_over_the_whole_one(tmp_path, scene, monkeypatch):
+    folder = tmp_path / "run"
+    train_until(3, scene, small_config(8), folder)
+    shutil.copy(folder / CURRENT, folder / PREVIOUS)
+    (folder / CURRENT).write_bytes(b"damaged")
+    real, calls = os.replace, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if Path(target).name == CURRENT:
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", second_fails)
+        with pytest.raises(ResourceError):
+            finish(runs.resume(folder))
+    tensors, header, note = checkpoint.load(folder)
+    assert header.step == 3 and (folder / DAMAGED).read_bytes() == b"damaged"
+    events = finish(runs.resume(folder))
+    assert events[-1].step == 8
+
+
+def test_falling_back_to_the_state_before_is_said(tmp_path, scene):
+    folder = tmp_path / "run"
+    train_until(3, scene, small_config(8), folder)
+    shutil.copy(folder / CURRENT, folder / PREVIOUS)
+    (folder / CURRENT).write_bytes(b"damaged")
+    run = look(folder)
+    assert "is damaged" in run.note and run.note.endswith("Going on with scene.previous.safetensors, step 3.")
+    notes = notes_of(runs.resume(folder))
+    assert notes[:2] == [run.note, "resuming at step 3"]
+
+
+@pytest.mark.parametrize("name", ["model.occupancy", "optimiser.second"])
+def test_what_is_needed_to_go_on_must_be_there(tmp_path, scene, name):
+    folder = tmp_path / "run"
+    train_until(2, scene, small_config(8), folder)
+    tensors, header, _ = checkpoint.load(folder)
+    checkpoint.save(folder, {key: tensor for key, tensor in tensors.items() if key != name}, header)
+    with pytest.raises(DataError, match=f"lacks {name}"):
+        finish(runs.resume(folder))
+
+
+def test_a_field_cannot_change_under_way(tmp_path, scene):
+    train_until(2, scene, small_config(8), tmp_path / "run")
+    with pytest.raises(DataError, match="A run keeps the field it began with"):
+        finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": 3}))
+    with pytest.raises(UsageError, match="encoding.levels"):
+        finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": 99}))
+
+
+# A full disk.
+
+def test_a_disk_that_is_full_for_a_while_does_not_end_the_training(tmp_path, scene, monkeypatch):
+    real = checkpoint.save
+
+    def save(folder, tensors, header):
+        if 3 <= header.step < 6:
+            raise ResourceError("no room.")
+        real(folder, tensors, header)
+    monkeypatch.setattr(checkpoint, "save", save)
+    events = finish(nerf_app.train(scene, small_config(8, {"training.save_seconds": 0.0}), tmp_path))
+    assert notes_of(events)[1:] == ["no room. Training goes on and will try again."] * 3
+    assert [event.step for event in events if isinstance(event, Saved)] == [1, 2, 6, 7, 8, 8]
+
+
+def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path, scene, monkeypatch):
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(ResourceError, match="step 3 could not be saved .No space left on device") as caught:
+        finish(nerf_app.train(scene, small_config(3), tmp_path))
+    assert caught.value.exit_code == 4
+
+
+def test_metrics_that_cannot_be_written_cost_lines_and_not_the_training(tmp_path, scene):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    assert finish(nerf_app.train(scene, small_config(3), tmp_path))[-1].step == 3
+
+
+# Looking at it.
+
+def test_a_moved_run_gives_the_same_picture(tmp_path, photos):
+    home = tmp_path / "home"
+    shutil.copytree(photos, home / "photos")
+    here = load_scene(home / "photos")
+    finish(nerf_app.train(here, small_config(5), home / "run"))
+    run = look(home / "run")
+    view = here.views[here.indices("test")[0]]
+    truth = run.render(view.camera, view.world_from_camera, with_normals=True)
+    scores = runs.evaluate(run, runs.load_scene_of(run))
+    home.rename(tmp_path / "elsewhere")
+    moved = look(tmp_path / "elsewhere/run")
+    picture = moved.render(view.camera, view.world_from_camera, with_normals=True)
+    for name, value in vars(truth).items():
+        assert np.array_equal(value, getattr(picture, name), equal_nan=True), name
+    assert runs.evaluate(moved, runs.load_scene_of(moved)) == scores
+    assert finish(runs.resume(tmp_path / "elsewhere/run", overrides={"training.steps": 6}))[-1].step == 6
+
+
+def test_the_run_knows_the_scene_in_input_coordinates(tmp_path, scene):
+    finish(nerf_app.train(scene, small_config(1), tmp_path))
+    run = look(tmp_path)
+    assert [(view.name, view.split, view.camera) for view in run.views] == [(v.name, v.split, v.camera) for v in scene.views]
+    assert all(np.array_equal(a.world_from_camera, b.world_from_camera) for a, b in zip(run.views, scene.views))
+    assert np.array_equal(run.normalisation.centre, scene.normalisation.centre) and run.is_bounded == scene.is_bounded
+    assert run.normalisation.scale == scene.normalisation.scale and np.array_equal(run.up, scene.up)
+    assert run.backend.name == "reference" and run.folder == tmp_path and run.note is None
+    assert from_yaml((tmp_path / "config.yaml").read_text()) == small_config(1)
+
+
+def test_depth_is_that_of_the_ball_in_input_units_and_at_its_place(learned):
+    scene, run = learned
+    for index in scene.indices("test"):
+        view = scene.views[index]
+        picture = run.render(view.camera, view.world_from_camera)
+        truth = photograph(view.camera, view.world_from_camera)[1]
+        is_ball = np.isfinite(truth) & np.isfinite(picture.z_depth)
+        assert is_ball.sum() > 0.95 * np.isfinite(truth).sum()
+        assert np.median(np.abs(picture.z_depth - truth)[is_ball] / truth[is_ball]) < 0.02
+        rows, columns = np.nonzero(is_ball)
+        x = (columns + 0.5 - view.camera.centre_x_px) / view.camera.focal_x_px
+        y = (rows + 0.5 - view.camera.centre_y_px) / view.camera.focal_y_px
+        along = np.stack([x, -y, -np.ones_like(x), 1.0 / picture.z_depth[is_ball]], 1) * picture.z_depth[is_ball][:, None]
+        points = (along @ view.world_from_camera.T)[:, :3]  # input coordinates
+        assert np.median(np.abs(np.linalg.norm(points - CENTRE, axis=1) - RADIUS)) < 0.1 * RADIUS
+        assert np.allclose(picture.range[is_ball], picture.z_depth[is_ball] * np.sqrt(1 + x**2 + y**2), rtol=1e-5)
+
+
+def test_a_background_is_seen_where_nothing_is(learned):
+    scene, run = learned
+    view = scene.views[0]
+    white, black, green = (run.render(view.camera, view.world_from_camera, colour)
+                           for colour in ("white", "black", (0.0, 1.0, 0.0)))
+    assert np.allclose(white.rgb[0, 0], 1.0, atol=0.05) and np.allclose(black.rgb[0, 0], 0.0, atol=0.05)
+    assert np.allclose(green.rgb - black.rgb, (1.0 - green.alpha[..., None]) * [0.0, 1.0, 0.0], atol=1e-5)
+
+
+def test_the_evaluation_scores_each_photo_and_their_mean(tmp_path, learned):
+    scene, run = learned
+    heard = []
+    scores = runs.evaluate(run, scene, on_photo=lambda *numbers: heard.append(numbers))
+    assert set(scores) == {"psnr", "ssim", "split", "photos"} and scores["split"] == "test"
+    assert [photo["path"] for photo in scores["photos"]] == sorted(scene.views[i].name for i in scene.indices("test"))
+    for key, least in (("psnr", 25.0), ("ssim", 0.92)):
+        assert scores[key] == pytest.approx(np.mean([photo[key] for photo in scores["photos"]])) and scores[key] > least
+    assert heard == [(i + 1, 3) for i in range(3)]
+    runs.write_evaluation(tmp_path, scores)
+    assert json.loads((tmp_path / "eval.json").read_text()) == scores
+    assert runs.evaluate(run, dataclasses.replace(scene, views=()))["psnr"] is None
+
+
+def test_an_evaluation_without_time_still_scores_three_photos_from_all_over(learned):
+    scene, run = learned
+    views = tuple(dataclasses.replace(view, split="test") for view in scene.views)
+    scores = runs.evaluate(run, dataclasses.replace(scene, views=views), limit_seconds=0.0)
+    assert [photo["path"] for photo in scores["photos"]] == [f"photos/{i:03}.png" for i in (0, 8, 16)]
+
+
+# One process, one folder, one set of photos.
+
+def test_a_folder_in_use_is_refused_and_its_holder_named(tmp_path, scene):
+    folder = tmp_path / "run"
+    events = nerf_app.train(scene, small_config(5), folder)
+    next(events)
+    script = ("import sys; from nerf_app import run\nfrom nerf_app.errors import ResourceError\n"
+              "try: next(run.resume(sys.argv[1]))\nexcept ResourceError as error: print(error)")
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    said = re.fullmatch(r"(.*) is in use by process (\d+) since \d{4}-.* UTC: wait for it, or give another --out.\n", done.stdout)
+    assert said and said[1] == str(folder) and int(said[2]) == os.getpid()
+    events.close()
+    with pytest.raises(DataError, match="has no scene.safetensors"):  # free again
+        finish(runs.resume(folder))
+
+
+def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path, scene):
+    finish(nerf_app.train(scene, small_config(1), tmp_path))
+    before = (tmp_path / CURRENT).read_bytes()
+    with pytest.raises(ResourceError, match="already holds a run: `nerf-app resume"):
+        finish(nerf_app.train(scene, small_config(1), tmp_path))
+    assert (tmp_path / CURRENT).read_bytes() == before
+
+
+def test_what_a_run_left_that_never_saved_is_cleared_when_another_begins(tmp_path, scene):
+    events = nerf_app.train(scene, small_config(5), tmp_path)
+    while not isinstance(next(events), Stepped):
+        pass
+    events.close()
+    (tmp_path / f"{PARTIAL}1").write_bytes(b"half")
+    finish(nerf_app.train(scene, small_config(2), tmp_path))
+    assert not list(tmp_path.glob(PARTIAL + "*"))
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, scene, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(runs, "RadianceModel", lambda *_: pytest.fail("time was lost"))
+    for place in (tmp_path / "file/run", tmp_path / "file"):
+        with pytest.raises(ResourceError, match="cannot be written .* give another folder with --out") as caught:
+            next(nerf_app.train(scene, small_config(1), place))
+        assert caught.value.exit_code == 4
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, scene, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    monkeypatch.setattr(runs.fcntl, "flock", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked .No locks available.: see to it"):
+        assert finish(nerf_app.train(scene, small_config(1), tmp_path))[-1].step == 1
+
+
+@pytest.fixture
+def own_photos(tmp_path, photos, scene) -> Path:
+    """A copy of the photos that a test may change, with a run of two steps beside it."""
+    shutil.copytree(photos, tmp_path / "photos")
+    train_until(2, load_scene(tmp_path / "photos"), small_config(3), tmp_path / "run")
+    return tmp_path / "photos"
+
+
+def test_changed_photos_and_cameras_are_told_once(tmp_path, own_photos):
+    shutil.copy(own_photos / "photos/001.png", own_photos / "photos/002.png")
+    assert "the photos changed since this run began: going on with what is there now" in notes_of(runs.resume(tmp_path / "run"))
+    assert not any("changed" in note for note in notes_of(runs.resume(tmp_path / "run")))
+    path = own_photos / "transforms_train.json"
+    plain = json.loads(path.read_text())
+    plain["frames"][0]["transform_matrix"][0][3] += 0.001
+    path.write_text(json.dumps(plain))
+    assert "the cameras changed since this run began: going on with what is there now" in notes_of(runs.resume(tmp_path / "run"))
+
+
+def test_other_photos_are_refused(tmp_path, own_photos):
+    shutil.rmtree(own_photos)
+    write_blender(sphere_scene(n_views=17, size=12), own_photos)
+    with pytest.raises(DataError, match="17 photos now, 16 then, and photos/016.png is test now, not there then. .* --scene DIR"):
+        finish(runs.resume(tmp_path / "run"))
+
+
+def test_photos_that_were_moved_are_asked_for_and_found_with_scene(tmp_path, own_photos):
+    own_photos.rename(tmp_path / "away")
+    run = look(tmp_path / "run")  # needs none
+    for needs_photos in (lambda: finish(runs.resume(tmp_path / "run")), lambda: runs.load_scene_of(run)):
+        with pytest.raises(DataError, match=r"was trained on photos in \.\./photos .*, which is not there now: .* --scene DIR"):
+            needs_photos()
+    assert finish(runs.resume(tmp_path / "run", tmp_path / "away"))[-1].step == 3
+    assert look(tmp_path / "run").header.scene_path == "../away"
+    assert runs.load_scene_of(run, tmp_path / "away").indices("test")
+
+
+def test_names_that_are_no_utf_8_train_and_come_back(tmp_path):
+    place, folder = (tmp_path / os.fsdecode(name) for name in (b"\xff [x]\n", b"\xfd"))
+    write_llff(sphere_scene(size=12), place, lambda index: os.fsdecode(b"\xfe%02d.png" % index))
+    scene = load_scene(place)
+    finish(nerf_app.train(scene, small_config(2), folder))
+    run = look(folder)
+    assert [view.name for view in run.views] == [view.name for view in scene.views] and "\udcfe" in run.views[0].name
+    assert len(runs.evaluate(run, runs.load_scene_of(run))["photos"]) == 2
+    assert finish(runs.resume(folder, overrides={"training.steps": 3}))[-1].step == 3
+
+
+def write_llff(scene, folder, name_of):
+    """The scene as poses_bounds.npy, the one format that takes the photos' names from the folder."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for index, view in enumerate(scene.views):
+        Image.fromarray(scene.photos.picture(index)[0].numpy()).save(folder / "images" / name_of(index))
+        right, up, back, eye = view.world_from_camera[:3].T
+        lens = [view.camera.height, view.camera.width, view.camera.focal_x_px]
+        rows.append([*np.stack([-up, right, back, eye, lens], 1).ravel(), 4.0, 8.0])
+    np.save(folder / "poses_bounds.npy", rows)
