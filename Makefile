@@ -32,7 +32,9 @@ clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis runs/demo
 
 # Torch goes first and alone, so that its index is not asked for anything else and nothing else chooses its build.
-.venv/installed: setup.py pyproject.toml | $(BIN)/pip
+KERNELS := $(wildcard nerf_app/ops/*/*.cpp nerf_app/ops/*/*.hpp) nerf_app/ops/build.py
+
+.venv/installed: setup.py pyproject.toml $(KERNELS) | $(BIN)/pip
 	@echo "installing into .venv; the first time this takes a few minutes"
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
 	$(PIP_INSTALL) -e .

@@ -1,12 +1,35 @@
 """How nerf_app is installed. The top-level folders configs/ and data/ travel inside the package as nerf_app.configs
 and nerf_app.data, so that an installed program finds its presets and its first scene without the checkout."""
 
+import importlib.util
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
+
+
+class BuildKernels(build_ext):
+    """Compiles the C++ kernels where there is a compiler; nerf_app works without them, only slower."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split("."))) + ".so"
+
+    def build_extension(self, extension: Extension) -> None:
+        target = Path(self.get_ext_fullpath(extension.name))
+        failure = compile_kernels()(target.parent)
+        if failure:
+            self.warn(f"the C++ kernels were not built, nerf_app will compute with plain torch: {failure}")
+
+
+def compile_kernels():
+    """nerf_app/ops/build.py's function, without importing the package."""
+    spec = importlib.util.spec_from_file_location("build_kernels", ROOT / "nerf_app" / "ops" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build
 
 
 def version() -> str:
@@ -31,8 +54,11 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["nerf_app", "nerf_app.*"]), "nerf_app.configs", "nerf_app.data"],
     package_dir={"nerf_app.configs": "configs", "nerf_app.data": "data"},
-    package_data={"nerf_app.configs": ["*.yaml"], "nerf_app.data": ["*.md", "*/**/*"]},
+    package_data={"nerf_app.configs": ["*.yaml"], "nerf_app.data": ["*.md", "*/**/*"],
+                  "nerf_app.ops": ["*/*.cpp", "*/*.hpp"]},
     include_package_data=False,
+    ext_modules=[Extension("nerf_app.ops.native.kernels", sources=[], optional=True)],
+    cmdclass={"build_ext": BuildKernels},
     entry_points={"console_scripts": ["nerf-app = nerf_app.cli:main"]},
     install_requires=[
         "torch>=2.10",

@@ -8,6 +8,7 @@ from types import ModuleType
 import torch
 
 from nerf_app.errors import BackendUnavailable, UsageError
+from nerf_app.ops import native
 from nerf_app.ops.machine import available_threads
 
 OPS = ("hashgrid", "mlp", "spherical_harmonics", "march", "composite", "adam", "occupancy", "random")
@@ -46,21 +47,33 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
         raise UsageError(f"a backend must be auto, {', '.join(NAMES)}; got {asked!r}"
                          + (f" from {VARIABLE}" if by == VARIABLE else ""))
     place = _find_device(device)
-    obstacles = {other: obstacle for other in NAMES if (obstacle := _obstacle(other))}
+    obstacles = {other: obstacle for other in NAMES if (obstacle := _obstacle(other, place))}
     if asked in obstacles:
         raise BackendUnavailable(f"backend {asked} cannot run: {obstacles[asked]}; use --backend auto or reference"
                                  + (f", or unset {VARIABLE}" if by == VARIABLE else ""))
     chosen = asked if asked != "auto" else next(other for other in NAMES if other not in obstacles)
     threads = threads or available_threads()
     torch.set_num_threads(threads)
+    if chosen == "cpp":
+        native.set_threads(threads)
     reason = by if asked != "auto" else "; ".join(f"no {other}: {obstacle}" for other, obstacle in obstacles.items())
     why = f"{chosen} on {place}, {threads} thread{'s' if threads > 1 else ''}   ({reason})"
     return Backend(chosen, place, threads, why, **{op: _implementation(op, chosen) for op in OPS})
 
 
-def _obstacle(name: str) -> str | None:
+def _obstacle(name: str, device: torch.device) -> str | None:
     """Why a backend cannot run here, or None."""
-    return None if any(name in _contract(op).IMPLEMENTATIONS for op in OPS) else "not in this version"
+    if not any(name in _contract(op).IMPLEMENTATIONS for op in OPS):
+        return "not in this version"
+    if name != "cpp":
+        return None
+    if device.type != "cpu":
+        return f"computes on the CPU, not on {device}"
+    try:
+        native.library()
+    except BackendUnavailable as error:
+        return str(error)
+    return None
 
 
 def _implementation(op: str, name: str) -> ModuleType:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from nerf_app.errors import BackendUnavailable, UsageError
-from nerf_app.ops import backend, machine
+from nerf_app.ops import backend, machine, native
 from nerf_app.ops.backend import choose_backend
 from nerf_app.ops.machine import available_threads, cpu_quota
+from tests.requires import requires
 
 
 @pytest.fixture(autouse=True)
@@ -19,12 +20,28 @@ def no_traces(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_auto_says_who_computes_where_and_why():
+@pytest.fixture
+def no_library(monkeypatch):
+    """As on a machine that had no compiler when nerf_app was installed."""
+    def missing():
+        raise BackendUnavailable("not built; at installation the compiler said: there is no C++ compiler")
+    monkeypatch.setattr(native, "library", missing)
+
+
+@requires("compiler")
+def test_auto_takes_the_kernels_where_they_were_built():
+    ops = choose_backend("auto", "cpu", 2)
+    assert ops.why.startswith("cpp on cpu, 2 threads   (no triton: ")
+    for op in backend.OPS:
+        assert getattr(ops, op).__name__ == f"nerf_app.ops.{op}.cpp"
+
+
+def test_auto_says_who_computes_where_and_why(no_library):
     ops = choose_backend("auto", "cpu", 2)
     assert (ops.name, ops.device, ops.threads) == ("reference", torch.device("cpu"), 2)
     assert torch.get_num_threads() == 2
     assert ops.why.startswith("reference on cpu, 2 threads   (no ")
-    assert "no cpp: not in this version" in ops.why
+    assert "no cpp: not built; at installation the compiler said: there is no C++ compiler" in ops.why
 
 
 def test_every_op_of_the_backend_is_a_module_that_computes():
@@ -43,13 +60,14 @@ def test_threads_are_all_that_may_be_used_if_nobody_says():
     assert choose_backend("reference", "cpu").threads == available_threads() >= 1
 
 
-@pytest.mark.parametrize("name", ["cpp", "triton", "tcnn"])
-def test_a_backend_that_cannot_run_is_not_replaced_by_another(name):
-    with pytest.raises(BackendUnavailable, match=f"backend {name} cannot run: not in this version; use --backend auto"):
+@pytest.mark.parametrize("name, reason", [("cpp", "not built"), ("triton", "not in this version"),
+                                          ("tcnn", "not in this version")])
+def test_a_backend_that_cannot_run_is_not_replaced_by_another(name, reason, no_library):
+    with pytest.raises(BackendUnavailable, match=f"backend {name} cannot run: {reason}.*; use --backend auto"):
         choose_backend(name, "cpu")
 
 
-def test_the_environment_stands_in_for_auto_alone(monkeypatch):
+def test_the_environment_stands_in_for_auto_alone(monkeypatch, no_library):
     monkeypatch.setenv(backend.VARIABLE, "cpp")
     with pytest.raises(BackendUnavailable, match="or unset NERF_APP_BACKEND"):
         choose_backend("auto", "cpu")

@@ -6,6 +6,7 @@ import torch
 
 from nerf_app.ops import march as contract
 from nerf_app.ops.march import reference
+from nerf_app.sampling.contraction import Space
 from tests.parity import assert_close, runnable
 
 
@@ -121,9 +122,12 @@ def test_what_does_not_fit_is_dropped_in_whole_rays_from_the_end():
 
 
 @pytest.mark.parametrize("backend", runnable(contract.IMPLEMENTATIONS))
+@pytest.mark.parametrize("is_bounded", [True, False])
 @pytest.mark.parametrize("n_rays, room", [(1, None), (63, None), (63, 200), (0, None), (0, 10)])
-def test_every_backend_agrees_with_the_reference(backend, n_rays, room):
-    inputs = {**some_rays(n_rays, torch.float32), "step": 0.03, "occupied": some_cells(), "space": Cube(), "max_samples": room}
+def test_every_backend_agrees_with_the_reference(backend, is_bounded, n_rays, room):
+    rays, space = some_rays(n_rays, torch.float32), Space(is_bounded)
+    rays["far"] = rays["far"] if is_bounded else torch.where(rays["far"] > rays["near"], 40.0, rays["far"])
+    inputs = {**rays, "step": 0.03, "occupied": some_cells(), "space": space, "max_samples": room}
     truth = reference.march(**inputs)
     marched = contract.IMPLEMENTATIONS[backend]().march(**inputs)
     used = marched.ray_indices < n_rays

@@ -3,7 +3,7 @@
     adam_step(parameters, gradients, first, second, step, learning_rate, table_size) -> None
 
         parameters     [P] float32: table_size numbers of hash tables, then those of nets; changed
-        gradients      [P]; read only
+        gradients      [P]; zero afterwards, ready for the next step
         first, second  [P] moments, zero before the first step; changed
         step           1 at the first step
 
@@ -14,4 +14,7 @@ and the others must not drift on old momentum.
 
 from importlib import import_module
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}

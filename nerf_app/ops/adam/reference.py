@@ -23,3 +23,4 @@ def adam_step(parameters: Tensor, gradients: Tensor, first: Tensor, second: Tens
     first[rows], second[rows] = m, v
     spread = (v / (1.0 - BETA_2**step)).sqrt() + EPSILON
     parameters[rows] -= learning_rate / (1.0 - BETA_1**step) * m / spread
+    gradients.zero_()

@@ -11,10 +11,15 @@
         values            [S, C] -> sums [R, C]: colour, opacity (values of 1), mean distance and normals
         t                 [R] scene units: where half of the light is gone, NaN on rays whose opacity is under 1/2
 
-`render_weights` and `accumulate` are differentiable in everything but `ray_indices`; `median_distance` is not. A ray without
-samples has no weights, sums of 0 and a median of NaN. All three ignore unused entries, whose numbers need only be finite.
+`render_weights` and `accumulate` are differentiable in everything but `ray_indices`; `median_distance` is not. What lies in
+the dark (less than 1e-4 of the light reaches it) has a weight but no gradient, which spares a field part of its backward
+pass. A ray without samples has no weights, sums of 0 and a median of NaN. All three ignore unused entries, whose numbers need
+only be finite.
 """
 
 from importlib import import_module
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}

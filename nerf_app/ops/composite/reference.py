@@ -6,6 +6,7 @@ from torch import Tensor
 from nerf_app.ops.shapes import check_shapes
 
 OPAQUE = 64.0  # optical depth; behind it 1e-28 of the light is left
+DARK = 1e-4  # part of the light; a sample that less than this reaches has no gradient
 
 
 def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
@@ -15,7 +16,10 @@ def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indice
     """
     check_shapes("density [S], t_starts [S], t_ends [S], ray_indices [S]", density=density, t_starts=t_starts, t_ends=t_ends,
                  ray_indices=ray_indices)
-    tau = (density * (t_ends - t_starts)).double().clamp(max=OPAQUE)  # [S] optical depth of each sample
+    lengths = torch.where(ray_indices < n_rays, t_ends - t_starts, 0)
+    tau = (density * lengths).double().clamp(max=OPAQUE)  # [S] optical depth of each sample
+    ahead, _ = _sums_on_rays(tau.detach(), ray_indices)
+    tau = torch.where(torch.exp(-ahead) < DARK, tau.detach(), tau)
     ahead, _ = _sums_on_rays(tau, ray_indices)
     return (torch.exp(-ahead) * -torch.expm1(-tau)).to(density.dtype)
 

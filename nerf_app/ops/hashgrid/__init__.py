@@ -22,6 +22,9 @@ from importlib import import_module
 
 from nerf_app.ops.hashgrid.levels import Level, level_table
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}
 
 __all__ = ["IMPLEMENTATIONS", "Level", "level_table"]

@@ -29,7 +29,9 @@ from torch import Tensor
 
 
 class Space(Protocol):
-    """Where samples may lie, and how steps grow with distance."""
+    """Where samples may lie, and how steps grow with distance: the two of sampling/contraction.py, which kernels know."""
+
+    is_bounded: bool
 
     def to_unit(self, points: Tensor) -> Tensor:
         """[N, 3] scene coordinates -> [N, 3] in [0, 1]."""
@@ -53,4 +55,7 @@ class Marched:
     is_complete: Tensor  # [R] bool: none of its intervals was dropped for want of room
 
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}

@@ -13,4 +13,7 @@ and outputs in blocks of 16, as tinycudann's FullyFusedMLP; the reference takes 
 
 from importlib import import_module
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}

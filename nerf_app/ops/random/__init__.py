@@ -14,4 +14,7 @@ for any number of threads, in any order.
 
 from importlib import import_module
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}

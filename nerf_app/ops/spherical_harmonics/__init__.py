@@ -11,4 +11,7 @@ those with sin(mφ) come before those with cos(mφ), and odd m carries the sign 
 
 from importlib import import_module
 
-IMPLEMENTATIONS = {"reference": lambda: import_module(f"{__name__}.reference")}
+IMPLEMENTATIONS = {
+    "reference": lambda: import_module(f"{__name__}.reference"),
+    "cpp": lambda: import_module(f"{__name__}.cpp"),
+}

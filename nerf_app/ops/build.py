@@ -1,0 +1,69 @@
+"""Compiles the C++ kernels of all ops into one library: called when nerf_app is installed and by `doctor --build`.
+
+A run never compiles. Only the standard library is used, so that setup.py can load this file alone.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+OPS = Path(__file__).parent
+COMPILERS = ("c++", "g++", "clang++")
+LIBRARY, LOG = "kernels.so", "build.log"
+COMMON = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
+EXACT = ("-ffp-contract=off",)  # marching decides by comparing numbers: they must be the reference's
+X86_TARGETS = {  # name -> lanes of a register, flags
+    "baseline": (4, ()),
+    "avx2": (8, ("-mavx2", "-mfma")),
+    "avx512": (16, ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512")),
+}
+OTHER_TARGETS = {"baseline": (4, ())}
+
+
+def targets() -> dict[str, tuple[int, tuple[str, ...]]]:
+    """What the library is compiled for, the best last."""
+    return X86_TARGETS if platform.machine() in ("x86_64", "AMD64") else OTHER_TARGETS
+
+
+def compile_library(out: Path, extra: tuple[str, ...] = ()) -> None:
+    """Writes the library; raises RuntimeError with the compiler's first error. `extra` flags serve sanitizers."""
+    compiler = shlex.split(os.environ.get("CXX", "")) or [path for name in COMPILERS if (path := shutil.which(name))][:1]
+    if not compiler:
+        raise RuntimeError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [(OPS / "native" / "threads.cpp", (), Path(folder) / "threads.o")]
+        for kernel in sorted(OPS.glob("*/kernel.cpp")):
+            for name, (lanes, flags) in targets().items():
+                exact = EXACT if kernel.parent.name == "march" else ()
+                jobs.append((kernel, (*flags, *exact, f"-DTARGET={name}", f"-DLANES={lanes}"),
+                             Path(folder) / f"{kernel.parent.name}-{name}.o"))
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(lambda job: _run([*compiler, *COMMON, *extra, *job[1], "-c", str(job[0]), "-o", str(job[2])]), jobs))
+        partial = out.with_suffix(".part")
+        _run([*compiler, *extra, "-shared", "-pthread", *(str(job[2]) for job in jobs), "-o", str(partial)])
+        os.replace(partial, out)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own list, no shell)
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        raise RuntimeError(next((line for line in lines if "error" in line), lines[0]))
+
+
+def build(folder: Path) -> str | None:
+    """Compiles into `folder`; None when it worked, else the reason, which is also left in build.log beside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOG).unlink(missing_ok=True)
+    try:
+        compile_library(folder / LIBRARY)
+    except (RuntimeError, OSError) as error:
+        (folder / LIBRARY).unlink(missing_ok=True)
+        (folder / LOG).write_text(f"{error}\n", encoding="utf-8")
+        return str(error)
+    return None
