@@ -38,8 +38,8 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
     weights = ops.composite.render_weights(output.density, *packed)  # [S]
 
     seen = (weights.detach() > SEEN).nonzero()[:, 0]
-    directions = samples.of_rays(rays.directions)
-    rgb = torch.zeros_like(positions).index_copy(0, seen, field.colour(output.features[seen], directions[seen]))
+    colours = field.colour(output.features.index_select(0, seen), rays.directions.index_select(0, samples.ray_indices[seen]))
+    rgb = torch.zeros_like(positions).index_copy(0, seen, colours)
 
     middles = 0.5 * (samples.t_starts + samples.t_ends)
     values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, 5]

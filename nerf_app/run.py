@@ -187,7 +187,7 @@ def load_scene_of(run: Run, scene_path: str | Path | None = None) -> Scene:
 def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path, budget: Budget,
                     stop: threading.Event | None) -> Iterator[Event]:
     facts = checkpoint.scene_facts(scene)
-    scene_path = os.path.relpath(scene.root, folder)
+    scene_path = os.path.relpath(scene.path, folder)
 
     def save(seconds: float) -> Saved:
         header = Header(format=checkpoint.FORMAT, app_version=nerf_app.__version__, step=trainer.steps_done, seconds=seconds,

@@ -11,7 +11,7 @@ class HashGridSettings:
     features: int = setting(4, "features per level", low=1, high=8)
     coarsest: int = setting(16, "cells along an edge at the first level", low=2)
     finest: int = setting(1024, "cells along an edge at the last level", low=2)
-    log2_entries: int = setting(18, "at most 2^this entries a level", low=8, high=24)
+    log2_entries: int = setting(17, "at most 2^this entries a level", low=8, high=24)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nerf_app.sampling.draws import CELLS, RAY_OFFSET, Draws
 from nerf_app.sampling.samples import Samples
 from nerf_app.sampling.settings import SamplingSettings
 
-GROWTH = ((0.15, 1), (0.04, 2), (0.0, 4))  # from this part of the budget on, the resolution is the full one divided by that
+GROWTH = ((300, 1), (80, 2), (0, 4))  # from this training step on, the resolution is the full one divided by that
 FADING = 0.95  # what a refresh leaves of a value, where a round of all cells takes few of them
 REMEMBERED = 0.15  # what a whole round leaves at least: a cell must not be forgotten before it is asked again
 UNSEEN = -1.0  # a cell that was never asked counts as occupied
@@ -36,7 +36,7 @@ class OccupancyGrid:
         self.space, self.ops, self.threshold, self.full_size = space, ops, settings.grid_threshold, settings.grid_resolution
         self.step_length = 2.0 * math.sqrt(3.0) / settings.steps  # scene units
         self.stride = 1  # steps that are taken at once
-        size = self._size_at(0.0)
+        size = self._size_after(0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
 
     def load(self, values: Tensor) -> None:
@@ -44,16 +44,16 @@ class OccupancyGrid:
         self.values = values.clone()
         self._mark()
 
-    def grow(self, fraction: float) -> None:
-        """Brings the grid to the resolution for this part of the budget; a new cell begins with its parent's value."""
-        while len(self.values) < self._size_at(fraction):
+    def grow(self, steps: int) -> None:
+        """Brings the grid to the resolution for so many steps of training; a new cell begins with its parent's value."""
+        while len(self.values) < self._size_after(steps):
             finer = self.values
             for axis in range(3):
                 finer = finer.repeat_interleave(2, axis)
             self.load(finer)
 
-    def _size_at(self, fraction: float) -> int:
-        divisor = next(divisor for begin, divisor in GROWTH if fraction >= begin)
+    def _size_after(self, steps: int) -> int:
+        divisor = next(divisor for begin, divisor in GROWTH if steps >= begin)
         return self.full_size // divisor if self.full_size % 4 == 0 else self.full_size
 
     def refresh(self, density_fn: Callable[[Tensor], Tensor], draws: Draws, refreshes: int, count: int) -> None:

@@ -75,8 +75,9 @@ def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS) -> Scene:
     silhouettes = _silhouettes(loaded.photos, training)
     normalisation, is_bounded, remarks = choose_normalisation(candidates.poses[training], batch, listing.points,
                                                               silhouettes, settings.space, listing.depth_range)
-    return Scene(root=listing.root, format=listing.format, views=views, photos=loaded.photos, normalisation=normalisation,
-                 is_bounded=is_bounded, up=estimate_up(candidates.poses) if listing.up is None else listing.up,
+    up = estimate_up(candidates.poses) if listing.up is None else listing.up
+    return Scene(path=Path(path), root=listing.root, format=listing.format, views=views, photos=loaded.photos,
+                 normalisation=normalisation, is_bounded=is_bounded, up=up,
                  points=listing.points, applied_transform=listing.applied_transform,
                  notes=(_summary(candidates, how), *notes, *remarks), dropped=(*left_out, *broken))
 

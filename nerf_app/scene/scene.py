@@ -62,7 +62,8 @@ class Dropped:
 class Scene:
     """Everything known before training. `photos` gives the pixels of `views`, in the same order."""
 
-    root: Path
+    path: Path  # what was asked for: the folder, or one file in it
+    root: Path  # the folder that all names are relative to
     format: str  # "blender", "transforms", "llff", "colmap"
     views: tuple[View, ...]
     photos: "Photos"

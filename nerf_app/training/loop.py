@@ -22,6 +22,7 @@ from nerf_app.training.validation import Validation
 STEPS_PER_REFRESH = 8  # of the occupancy grid
 CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
+LONG_STRIDE, LONG_STRIDE_PART = 2, 0.3  # lattice steps taken at once in the first part of the budget: rough forms need no more
 VALIDATIONS = 10  # in a whole budget, at most
 VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sample of training
 FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
@@ -53,7 +54,9 @@ class Trainer:
         """One step of the optimiser: loss, squared error, rays and samples of the step."""
         model, ops = self.model, self.model.ops
         draws = Draws(ops, self.seed, self.steps_done)
-        self._refresh(draws, fraction)
+        self._refresh(draws)
+        if model.grid is not None:
+            model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
         rays = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS))
         batch = self.batches.draw(draws, rays)
         background = draws.uniform(BACKGROUND, rays)[:, :3]
@@ -84,9 +87,9 @@ class Trainer:
             loss.backward()
         return float(loss.detach()), float(error), samples
 
-    def _refresh(self, draws: Draws, fraction: float) -> None:
+    def _refresh(self, draws: Draws) -> None:
         if self.model.grid is not None and self.steps_done % STEPS_PER_REFRESH == 0:
-            self.model.grid.grow(fraction)
+            self.model.grid.grow(self.steps_done)
             self.model.grid.refresh(self.model.density, draws, self.steps_done // STEPS_PER_REFRESH,
                                     int(CELLS_PER_SAMPLE * self.settings.samples_per_step))
 

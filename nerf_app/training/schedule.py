@@ -6,6 +6,7 @@ import time
 from nerf_app.training.settings import TrainingSettings
 
 WARM_UP = 0.01  # part of the budget in which the learning rate rises
+FALL_BEGINS = 0.6  # part of the budget after which it falls
 
 
 class Budget:
@@ -42,6 +43,7 @@ class Budget:
 
 
 def learning_rate(settings: TrainingSettings, fraction: float) -> float:
-    """A short rise, then a geometric fall to the final part of the first rate."""
+    """A short rise, a long stretch at the full rate, and a geometric fall to the final part of it."""
     rise = min((fraction + 0.1 * WARM_UP) / WARM_UP, 1.0)
-    return settings.learning_rate * rise * settings.final_learning_rate**fraction
+    fallen = max(fraction - FALL_BEGINS, 0.0) / (1.0 - FALL_BEGINS)
+    return settings.learning_rate * rise * settings.final_learning_rate**fallen

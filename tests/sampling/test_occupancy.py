@@ -15,7 +15,7 @@ SIZE = 12
 def make_grid(space=BOX, size=SIZE, steps=64):
     """At its full resolution."""
     grid = OccupancyGrid(SamplingSettings(grid_resolution=size, steps=steps), space, reference_ops())
-    grid.grow(1.0)
+    grid.grow(1000)
     return grid
 
 
@@ -101,11 +101,11 @@ def test_what_disappears_from_the_field_disappears_from_the_grid():
 
 
 @pytest.mark.parametrize("full, sizes", [(16, [4, 4, 8, 8, 16, 16]), (10, [10] * 6)])
-def test_a_grid_grows_with_the_budget_where_its_size_can_be_halved_twice(full, sizes):
+def test_a_grid_grows_with_the_steps_where_its_size_can_be_halved_twice(full, sizes):
     grid = OccupancyGrid(SamplingSettings(grid_resolution=full), BOX, reference_ops())
     found = []
-    for fraction in (0.0, 0.039, 0.04, 0.149, 0.15, 1.0):
-        grid.grow(fraction)
+    for steps in (0, 79, 80, 299, 300, 1000):
+        grid.grow(steps)
         found.append(len(grid.values))
     assert found == sizes
 
@@ -114,7 +114,7 @@ def test_a_growing_grid_stays_the_same_in_every_place():
     grid = OccupancyGrid(SamplingSettings(grid_resolution=16), BOX, reference_ops())
     grid.load(torch.rand(4, 4, 4) ** 8 - 0.1)
     coarse, marks = grid.values, grid.occupied
-    grid.grow(1.0)
+    grid.grow(1000)
     places = centres(16)
     assert torch.equal(grid.values.view(-1), coarse.view(-1)[cells_of(places, 4)])
     assert torch.equal(grid.occupied.view(-1), marks.view(-1)[cells_of(places, 4)])

@@ -34,7 +34,7 @@ def labelled_scene(channels=4, ignored=None, lens=Lens()):
     sizes = torch.tensor(SIZES)
     store = torch.from_numpy(np.concatenate(pixels).astype(np.uint8))
     photos = Photos((), store, None if ignored is None else ignored(store), torch.tensor(offsets), sizes[:, 0], sizes[:, 1], "")
-    return Scene(Path("labels"), "blender", tuple(views), photos, Normalisation(np.full(3, 100.0), 0.5), True,
+    return Scene(Path("labels"), Path("labels"), "blender", tuple(views), photos, Normalisation(np.full(3, 100.0), 0.5), True,
                  np.array([0.0, 0.0, 1.0]), None, None, (), ())
 
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from nerf_app.training import schedule
-from nerf_app.training.schedule import WARM_UP, Budget, learning_rate
+from nerf_app.training.schedule import FALL_BEGINS, WARM_UP, Budget, learning_rate
 from nerf_app.training.settings import TrainingSettings
 
 
@@ -80,7 +80,8 @@ def test_the_learning_rate_rises_shortly_and_falls_geometrically_to_its_end():
     settings = TrainingSettings(learning_rate=0.02, final_learning_rate=0.05)
     assert learning_rate(settings, 0.0) == pytest.approx(0.1 * 0.02)
     assert learning_rate(settings, 1.0) == pytest.approx(0.05 * 0.02)
-    assert learning_rate(settings, 0.5) ** 2 == pytest.approx(0.02 * 0.02 * 0.05)
+    assert learning_rate(settings, 0.5) == pytest.approx(0.02)
+    assert learning_rate(settings, (1.0 + FALL_BEGINS) / 2) ** 2 == pytest.approx(0.02 * 0.02 * 0.05)
     rates = [learning_rate(settings, i / 1000) for i in range(1001)]
     top = rates.index(max(rates))
     assert 0 < top / 1000 <= WARM_UP

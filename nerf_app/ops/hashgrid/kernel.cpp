@@ -11,6 +11,15 @@ struct Level {  // as the caller packs it
     int32_t resolution, entries, first, is_dense, unused;
 };
 
+// One rounding, as tinycudann has it; where the processor has no such instruction, by way of double.
+inline float fused(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fmaf(a, b, c);
+#else
+    return (float)((double)a * (double)b + (double)c);
+#endif
+}
+
 constexpr int BLOCK = 64;  // points whose places are computed together, before any of the table is touched
 
 // For a block of points: the rows of their 2^D corners, the corners' weights, and the place within the cell.
@@ -25,7 +34,7 @@ struct Corners {
         uint32_t cell[D][BLOCK];
         for (int d = 0; d < D; ++d) {
             for (int i = 0; i < count; ++i) {
-                float place = (float)((double)x[i * D + d] * (double)level.scale + 0.5);
+                float place = fused(level.scale, x[i * D + d], 0.5f);
                 float below = std::floor(place);
                 fraction[d][i] = place - below;
                 cell[d][i] = (uint32_t)(int32_t)below;

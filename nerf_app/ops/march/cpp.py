@@ -1,5 +1,7 @@
 """Marching by the C++ kernels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,17 +9,21 @@ from nerf_app.ops.march import Marched, Space
 from nerf_app.ops.native import call, plain
 from nerf_app.ops.shapes import check_shapes
 
+BITS = 32  # steps of a ray that one word tells about
+
 
 def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter: Tensor, step: float, occupied: Tensor,
           space: Space, max_samples: int | None) -> Marched:
     """The occupied steps of each ray; shapes and units in the contract."""
     check_shapes("origins [R,3], directions [R,3], near [R], far [R], jitter [R], occupied [G,G,G]", origins=origins,
                  directions=directions, near=near, far=far, jitter=jitter, occupied=occupied)
-    rays = [plain(values) for values in (origins, directions, near, far, jitter)]
-    n_rays = len(origins)
-    common = (*rays, n_rays, float(step), occupied.contiguous(), len(occupied), space.is_bounded)
-    counts = torch.empty(n_rays, dtype=torch.int64)
-    call("march_count", *common, counts)
+    origins, directions, near, far, jitter = (plain(values) for values in (origins, directions, near, far, jitter))
+    n_rays, occupied, step = len(origins), occupied.contiguous(), float(step)
+    longest = torch.where(far > near, space.lattice_at(far) - space.lattice_at(near), 0.0).amax() if n_rays else 0.0
+    words = math.ceil(float(longest) / step / BITS + 1e-3)  # a rest of rounding must not cost the last step
+    bits, counts = torch.empty(n_rays, words, dtype=torch.int32), torch.empty(n_rays, dtype=torch.int64)
+    call("march_find", origins, directions, near, far, jitter, n_rays, step, occupied, len(occupied), space.is_bounded,
+         bits, words, counts)
     is_complete = torch.ones(n_rays, dtype=torch.bool)
     if max_samples is not None:
         is_complete = (counts.cumsum(0) <= max_samples) | (counts == 0)
@@ -25,5 +31,5 @@ def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter
     starts = counts.cumsum(0) - counts
     total = int(counts.sum())
     t_starts, t_ends, ray_indices = torch.empty(total), torch.empty(total), torch.empty(total, dtype=torch.int64)
-    call("march_fill", *common, starts, counts, t_starts, t_ends, ray_indices)
+    call("march_fill", near, jitter, n_rays, step, space.is_bounded, bits, words, starts, counts, t_starts, t_ends, ray_indices)
     return Marched(t_starts, t_ends, ray_indices, starts, counts, is_complete)

@@ -9,7 +9,7 @@
 namespace {
 
 constexpr float LINEAR = 2.0f, FAR = 200.0f;  // as sampling/contraction.py has them
-constexpr int BATCH = 32;       // steps
+constexpr int BATCH = 32;  // steps: the bits of a word
 
 struct Grid {
     const uint8_t* occupied;  // [G, G, G] z, y, x: a byte a cell
@@ -62,49 +62,51 @@ inline int64_t candidates(float near, float far, float step, bool is_bounded) {
     return (int64_t)std::ceil((lattice_at(far, is_bounded) - lattice_at(near, is_bounded)) / step);
 }
 
-template <class Keep>
-void walk(const Grid& grid, const float* origin, const float* direction, float near, float far, float jitter, float step,
-          Keep&& keep) {
-    const int64_t total = candidates(near, far, step, grid.is_bounded);
-    const float first = lattice_at(near, grid.is_bounded);
-    for (int64_t k = 0; k < total; k += BATCH) {
-        uint8_t is_kept[BATCH];
-        const int count = (int)(total - k < BATCH ? total - k : BATCH);
-        look(grid, origin, direction, first, jitter, step, far, k, count, is_kept);
-        for (int i = 0; i < count; ++i)
-            if (is_kept[i]) keep(first, k + i);
-    }
-}
-
 }  // namespace
 
-KERNEL(march_count)(const float* origins, const float* directions, const float* near, const float* far, const float* jitter,
-                    int64_t n_rays, float step, const uint8_t* occupied, int size, int is_bounded, int64_t* counts) {
+// Which steps of each ray are kept: a bit each, `words` words of 32 for a ray, all of them written; and how many they are.
+KERNEL(march_find)(const float* origins, const float* directions, const float* near, const float* far, const float* jitter,
+                   int64_t n_rays, float step, const uint8_t* occupied, int size, int is_bounded, uint32_t* bits, int64_t words,
+                   int64_t* counts) {
     const Grid grid{occupied, size, is_bounded != 0};
     const int64_t chunks = tasks_for(n_rays, 64);
     parallel(chunks, [&](int64_t task) {
         for (int64_t r = part(n_rays, task, chunks); r < part(n_rays, task + 1, chunks); ++r) {
-            int64_t count = 0;
-            walk(grid, origins + 3 * r, directions + 3 * r, near[r], far[r], jitter[r], step, [&](float, int64_t) { ++count; });
-            counts[r] = count;
+            const int64_t total = candidates(near[r], far[r], step, grid.is_bounded);
+            const float first = lattice_at(near[r], grid.is_bounded);
+            counts[r] = 0;
+            for (int64_t word = 0; word < words; ++word) {
+                const int64_t k = word * BATCH;
+                uint32_t kept = 0;
+                if (k < total) {
+                    uint8_t is_kept[BATCH];
+                    const int count = (int)(total - k < BATCH ? total - k : BATCH);
+                    look(grid, origins + 3 * r, directions + 3 * r, first, jitter[r], step, far[r], k, count, is_kept);
+                    for (int i = 0; i < count; ++i) kept |= (uint32_t)is_kept[i] << i;
+                }
+                bits[r * words + word] = kept;
+                counts[r] += __builtin_popcount(kept);
+            }
         }
     });
 }
 
-KERNEL(march_fill)(const float* origins, const float* directions, const float* near, const float* far, const float* jitter,
-                   int64_t n_rays, float step, const uint8_t* occupied, int size, int is_bounded, const int64_t* starts,
-                   const int64_t* counts, float* t_starts, float* t_ends, int64_t* ray_indices) {
-    const Grid grid{occupied, size, is_bounded != 0};
+// The intervals of the kept steps of all rays that have a count.
+KERNEL(march_fill)(const float* near, const float* jitter, int64_t n_rays, float step, int is_bounded, const uint32_t* bits,
+                   int64_t words, const int64_t* starts, const int64_t* counts, float* t_starts, float* t_ends,
+                   int64_t* ray_indices) {
     const int64_t chunks = tasks_for(n_rays, 64);
     parallel(chunks, [&](int64_t task) {
         for (int64_t r = part(n_rays, task, chunks); r < part(n_rays, task + 1, chunks); ++r) {
-            if (counts[r] == 0) continue;
+            const float first = lattice_at(near[r], is_bounded);
             int64_t place = starts[r];
-            walk(grid, origins + 3 * r, directions + 3 * r, near[r], far[r], jitter[r], step, [&](float first, int64_t k) {
-                t_starts[place] = distance_at(first + ((float)k + jitter[r]) * step, grid.is_bounded);
-                t_ends[place] = distance_at(first + ((float)(k + 1) + jitter[r]) * step, grid.is_bounded);
-                ray_indices[place++] = r;
-            });
+            for (int64_t word = 0; word < words && counts[r]; ++word)
+                for (uint32_t left = bits[r * words + word]; left; left &= left - 1) {
+                    const int64_t k = word * BATCH + __builtin_ctz(left);
+                    t_starts[place] = distance_at(first + ((float)k + jitter[r]) * step, is_bounded);
+                    t_ends[place] = distance_at(first + ((float)(k + 1) + jitter[r]) * step, is_bounded);
+                    ray_indices[place++] = r;
+                }
         }
     });
 }
