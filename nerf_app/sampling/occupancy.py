@@ -75,9 +75,7 @@ class OccupancyGrid:
         self._mark()
 
     def _mark(self) -> None:
-        seen = self.values[self.values >= 0]
-        typical = float(seen.mean()) if seen.numel() else 0.0
-        self.occupied = (self.values > min(self.threshold, 0.5 * typical)) | (self.values < 0)
+        self.occupied = self.ops.occupancy.mark(self.values, self.threshold)
 
 
 @dataclass(frozen=True)

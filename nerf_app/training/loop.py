@@ -82,7 +82,8 @@ class Trainer:
             rgb = over(rendering, background)
             loss = loss + photo_loss(rgb, truth, batch.counts)
             samples += rendering.weights.shape[0]
-            error = ((rgb.detach() - truth) ** 2)[batch.counts].mean()
+            squares = ((rgb.detach() - truth) ** 2).mean(1) * batch.counts
+            error = squares.sum() / batch.counts.sum().clamp(min=1)
         if loss.requires_grad:
             loss.backward()
         return float(loss.detach()), float(error), samples

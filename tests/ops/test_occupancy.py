@@ -29,3 +29,15 @@ def test_every_backend_agrees_with_the_reference(backend, count):
     reference.refresh(truth, cells, densities, 0.8)
     occupancy.IMPLEMENTATIONS[backend]().refresh(grid, cells, densities, 0.8)
     assert_close(grid, truth, "grid")
+
+
+@pytest.mark.parametrize("backend", runnable(occupancy.IMPLEMENTATIONS))
+@pytest.mark.parametrize("size, cap", [(1, 0.01), (5, 0.01), (33, 10.0), (33, 0.2)])
+def test_a_cell_is_marked_above_half_the_mean_or_the_cap_and_where_nothing_is_known(backend, size, cap):
+    grid = torch.rand(size, size, size) ** 4
+    grid[torch.rand(size, size, size) < 0.2] = -1.0
+    known = grid[grid >= 0]
+    threshold = min(cap, 0.5 * float(known.double().mean())) if len(known) else 0.0
+    marked = occupancy.IMPLEMENTATIONS[backend]().mark(grid, cap)
+    clear = (grid - threshold).abs() > 1e-6  # of those at the threshold itself rounding decides
+    assert torch.equal(marked[clear], ((grid > threshold) | (grid < 0))[clear])

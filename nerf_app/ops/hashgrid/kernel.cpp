@@ -91,6 +91,8 @@ void forward_level(const float* x, int64_t begin, int64_t end, const float* tabl
     for (int64_t start = begin; start < end; start += BLOCK) {
         const int count = (int)(end - start < BLOCK ? end - start : BLOCK);
         corners.find(x + start * D, count, level);
+        for (int i = 0; i < count; ++i)
+            for (int c = 0; c < Corners<D>::COUNT; ++c) __builtin_prefetch(entries + (int64_t)corners.rows[c][i] * F);
         for (int i = 0; i < count; ++i) {
             Type sum{};
             for (int c = 0; c < Corners<D>::COUNT; ++c)
@@ -109,6 +111,8 @@ void backward_level(const float* x, int64_t n, const float* d_features, const Le
     for (int64_t start = 0; start < n; start += BLOCK) {
         const int count = (int)(n - start < BLOCK ? n - start : BLOCK);
         corners.find(x + start * D, count, level);
+        for (int i = 0; i < count; ++i)
+            for (int c = 0; c < Corners<D>::COUNT; ++c) __builtin_prefetch(entries + (int64_t)corners.rows[c][i] * F, 1);
         for (int i = 0; i < count; ++i) {
             const float* from = d_features + (start + i) * width + index * F;
             if (is_zero(from, F)) continue;  // what lies behind a wall learns nothing

@@ -13,3 +13,12 @@ def refresh(density_grid: Tensor, cell_indices: Tensor, densities: Tensor, decay
                  cell_indices=cell_indices, densities=densities)
     density_grid.mul_(decay)
     density_grid.view(-1).scatter_reduce_(0, cell_indices, densities, "amax")
+
+
+@torch.no_grad()
+def mark(density_grid: Tensor, cap: float) -> Tensor:
+    """Which cells of the grid [G, G, G] count as occupied: [G, G, G] bool."""
+    check_shapes("density_grid [G,G,G]", density_grid=density_grid)
+    known = density_grid >= 0
+    typical = density_grid.double().clamp(min=0).sum() / known.sum().clamp(min=1)
+    return (density_grid > torch.clamp(0.5 * typical, max=cap)) | ~known
