@@ -17,9 +17,10 @@ class BuildKernels(build_ext):
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split("."))) + ".so"
 
-    def build_extension(self, extension: Extension) -> None:
-        target = Path(self.get_ext_fullpath(extension.name))
-        failure = compile_kernels()(target.parent)
+    def run(self) -> None:
+        library = Path(ROOT if self.inplace else self.build_lib, self.get_ext_filename(self.extensions[0].name))
+        library.unlink(missing_ok=True)  # one of older sources would not fit
+        failure = compile_kernels()(library.parent)
         if failure:
             self.warn(f"the C++ kernels were not built, nerf_app will compute with plain torch: {failure}")
 
@@ -54,7 +55,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["nerf_app", "nerf_app.*"]), "nerf_app.configs", "nerf_app.data"],
     package_dir={"nerf_app.configs": "configs", "nerf_app.data": "data"},
-    package_data={"nerf_app.configs": ["*.yaml"], "nerf_app.data": ["*.md", "*/**/*"],
+    package_data={"nerf_app.configs": ["*.yaml"], "nerf_app.data": ["*.md", "LICENSE", "*/**/*"],
                   "nerf_app.ops": ["*/*.cpp", "*/*.hpp"]},
     include_package_data=False,
     ext_modules=[Extension("nerf_app.ops.native.kernels", sources=[], optional=True)],

@@ -127,8 +127,9 @@ def declare_eval(parser: Parser) -> None:
 
 
 def declare_doctor(parser: Parser) -> None:
-    parser.add_argument("--settings", nargs="?", const="-", metavar="FILE",
-                        help="only write every setting with its meaning and default: configs/base.yaml")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--settings", nargs="?", const="-", metavar="FILE", help="only write every setting, meaning and default")
+    either.add_argument("--build", action="store_true", help="only compile the C++ kernels, with $CXX if it is set")
 
 
 def size(text: str) -> tuple[int, int]:
@@ -259,8 +260,7 @@ def doctor(args: argparse.Namespace) -> int:
         result, lines = {"settings": values(config)}, to_yaml(config).splitlines()
     else:
         from nerf_app import doctor as examination
-        result = examination.examine(config.machine)
-        lines = list(examination.lines(result))
+        result, lines = examination.build_kernels() if args.build else examination.report(config.machine)
     out = args.out if args.settings in (None, "-") else Path(args.settings)
     if out is not None:
         write_text(out, "\n".join(lines) + "\n")

@@ -30,6 +30,7 @@ from nerf_app.training.settings import TrainingSettings
 
 LARGEST_FILE = 1_000_000  # bytes; ours have a few thousand
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+FEATURES = (1, 2, 4, 8)  # a row of the hash table is loaded whole
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
@@ -144,6 +145,8 @@ def check_together(config: Config) -> None:
     training, encoding = config.training, config.encoding
     if training.minutes is None and training.steps is None:
         raise UsageError("training.minutes and training.steps are both null, so training would never end: give one of them.")
+    if encoding.features not in FEATURES:
+        raise UsageError(f"encoding.features must be one of {', '.join(map(str, FEATURES))}, got {encoding.features}.")
     if encoding.finest < encoding.coarsest:
         raise UsageError(f"encoding.finest must be at least encoding.coarsest ({encoding.coarsest}), got {encoding.finest}.")
 

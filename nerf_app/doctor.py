@@ -1,4 +1,8 @@
-"""What this machine brings: versions, who computes and why others do not, threads, memory, speed, video."""
+"""What this machine brings: versions, who computes and why others do not, threads, memory, speed, video.
+
+Two variables of the environment serve whoever doubts the C++ kernels: NERF_APP_TARGET names the instructions they use
+(baseline, avx2, avx512; otherwise the best that the processor has), NERF_APP_KERNELS another library of them.
+"""
 
 import importlib.metadata
 import platform
@@ -13,10 +17,12 @@ import torch
 
 import nerf_app
 from nerf_app.config import Config
-from nerf_app.errors import NerfAppError
+from nerf_app.errors import BackendUnavailable, NerfAppError, ResourceError
 from nerf_app.export.video import write_video
 from nerf_app.model import RadianceModel
+from nerf_app.ops import native
 from nerf_app.ops.backend import NAMES, Backend, choose_backend
+from nerf_app.ops.build import LIBRARY, build
 from nerf_app.rays import Rays
 from nerf_app.sampling.draws import Draws
 from nerf_app.settings import MachineSettings
@@ -30,6 +36,12 @@ TIMED_SECONDS = 2.0
 TIMED_RAYS = 64  # through an untrained model, whose every cell counts as occupied
 
 
+def report(machine: MachineSettings) -> tuple[dict[str, Any], list[str]]:
+    """The findings for a program and for a person."""
+    findings = examine(machine)
+    return findings, list(lines(findings))
+
+
 def examine(machine: MachineSettings) -> dict[str, Any]:
     """The findings, ready for JSON; a backend or device that was asked for by name and cannot run is an error."""
     ops = choose_backend(machine.backend, machine.device, machine.threads)
@@ -39,7 +51,7 @@ def examine(machine: MachineSettings) -> dict[str, Any]:
         "libraries": [{"name": name, "version": version_of(name), "brings": brings} for name, brings in LIBRARIES.items()],
         "threads": ops.threads, "memory_bytes": total, "memory_available_bytes": available,
         "device": device_name(ops.device), "backend": ops.why,
-        "backends": [{"name": name, "obstacle": obstacle(name, machine)} for name in NAMES],
+        "backends": [{"name": name, "obstacle": obstacle(name, machine)} for name in NAMES], "target": target(),
         "samples_per_second": round(samples_per_second(ops, TIMED_SECONDS)), "video": video(),
     }
 
@@ -55,9 +67,36 @@ def lines(findings: dict[str, Any]) -> Iterator[str]:
     available, total = (f"{findings[key] / 2**30:.1f} GiB" for key in ("memory_available_bytes", "memory_bytes"))
     yield f"machine   {findings['device']}, {findings['threads']} threads, memory {available} free of {total}"
     yield f"backend   {findings['backend']}"
-    yield from (f"          {backend['name']}: {backend['obstacle'] or 'works'}" for backend in findings["backends"])
+    for backend in findings["backends"]:
+        works = f"works, compiled for {findings['target']}" if backend["name"] == "cpp" else "works"
+        yield f"          {backend['name']}: {backend['obstacle'] or works}"
     yield f"speed     {findings['samples_per_second']:,} samples a second, forward and backward"
     yield f"video     {findings['video'] or 'H.264 works'}"
+
+
+def build_kernels() -> tuple[dict[str, Any], list[str]]:
+    """Compiles the C++ kernels into the installed package and opens them: what came of it, as `report` tells it."""
+    start = time.monotonic()
+    try:
+        failure = build(native.FOLDER)
+    except OSError as error:
+        raise ResourceError(f"cannot write in {native.FOLDER} ({error.strerror}): run this as the user who installed "
+                            "nerf_app.") from None
+    if failure:
+        raise BackendUnavailable(f"the C++ kernels were not built: {failure}; install a C++17 compiler, or name one as in "
+                                 "CXX=g++ nerf-app doctor --build.")
+    native.library.cache_clear()
+    path, seconds = native.FOLDER / LIBRARY, round(time.monotonic() - start, 1)
+    line = f"kernels   {path}, built in {seconds:.0f} s; this processor uses those for {native.target()}"
+    return {"kernels": str(path), "target": native.target(), "seconds": seconds}, [line]
+
+
+def target() -> str | None:
+    """The instructions that the C++ kernels use here; None where there are no kernels."""
+    try:
+        return native.target()
+    except BackendUnavailable:
+        return None
 
 
 def version_of(library: str) -> str | None:

@@ -1,13 +1,17 @@
 """`doctor` tells what is here, what is missing and what it would bring, and never guesses."""
 
 import json
+import shutil
 
 import pytest
 
 from nerf_app import cli, doctor
 from nerf_app.errors import BackendUnavailable, ResourceError
+from nerf_app.ops import native
 from nerf_app.ops.backend import NAMES, choose_backend
+from nerf_app.ops.build import LIBRARY, LOG
 from nerf_app.settings import MachineSettings
+from tests.requires import requires
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +73,63 @@ def test_the_command_prints_lines_or_one_object(capsys):
 def test_a_backend_asked_for_by_name_that_cannot_run_ends_with_exit_code_5(capsys):
     assert cli.main(["doctor", "--device", "cuda:99"]) == 5
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# The C++ kernels.
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Where the kernels are looked for and built."""
+    whole = native.FOLDER / LIBRARY
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    for cached in (native.library, native._function):
+        cached.cache_clear()
+    yield tmp_path, whole
+    for cached in (native.library, native._function):
+        cached.cache_clear()
+
+
+@requires("compiler")
+def test_the_findings_say_what_the_kernels_were_compiled_for(findings):
+    assert findings["target"] == native.target()
+    assert f"          cpp: works, compiled for {native.target()}" in doctor.lines(findings)
+
+
+def test_without_kernels_the_findings_say_why(elsewhere):
+    (elsewhere[0] / LOG).write_text("a.cpp:7:1: error: boom\n")
+    findings, lines = doctor.report(MachineSettings(threads=1, device="cpu"))
+    assert findings["target"] is None
+    (line,) = [line for line in lines if line.startswith("          cpp: ")]
+    assert "error: boom" in line and "nerf-app doctor --build" in line
+
+
+def test_a_build_that_fails_ends_with_exit_code_5_and_the_compilers_words(elsewhere, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "/bin/false")
+    assert cli.main(["doctor", "--build"]) == 5
+    err = capsys.readouterr().err
+    assert "the C++ kernels were not built: /bin/false ended with exit code 1; install a C++17 compiler" in err
+    assert err.count("\n") == 1 and (elsewhere[0] / LOG).exists()
+
+
+def test_a_build_into_a_folder_that_cannot_be_written_ends_with_exit_code_4(elsewhere, monkeypatch, capsys):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(doctor, "build", refuse)
+    assert cli.main(["doctor", "--build"]) == 4
+    assert f"cannot write in {elsewhere[0]} (Permission denied)" in capsys.readouterr().err
+
+
+@requires("compiler")
+def test_a_build_tells_where_the_kernels_are_and_what_computes_now(elsewhere, monkeypatch):
+    folder, whole = elsewhere
+    with pytest.raises(BackendUnavailable):
+        native.library()
+    monkeypatch.setattr(doctor, "build", lambda place: shutil.copy(whole, place) and None)  # tests/test_wheel.py compiles
+    result, (line,) = doctor.build_kernels()
+    assert (result["kernels"], result["target"]) == (str(folder / LIBRARY), native.target())
+    assert line.startswith(f"kernels   {folder / LIBRARY}, built in ")
+
+
+def test_building_and_writing_settings_do_not_go_together(capsys):
+    assert cli.main(["doctor", "--build", "--settings"]) == 2
+    assert "not allowed with" in capsys.readouterr().err

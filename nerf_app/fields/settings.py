@@ -8,7 +8,7 @@ from nerf_app.setting import setting
 @dataclass(frozen=True)
 class HashGridSettings:
     levels: int = setting(8, "resolutions, coarse to fine", low=1, high=32)
-    features: int = setting(4, "features per level", low=1, high=8)
+    features: int = setting(4, "features per level: 1, 2, 4 or 8", low=1, high=8)
     coarsest: int = setting(16, "cells along an edge at the first level", low=2)
     finest: int = setting(1024, "cells along an edge at the last level", low=2)
     log2_entries: int = setting(17, "at most 2^this entries a level", low=8, high=24)
@@ -29,7 +29,7 @@ class FrequencySettings:
 @dataclass(frozen=True)
 class FieldSettings:
     kind: str = setting("hashgrid", "hashgrid (hash table and small nets) or frequency (NeRF's large net)", choices=("hashgrid", "frequency"))
-    hidden_width: int = setting(64, "neurons of the small nets", low=16, high=128)
+    hidden_width: int = setting(32, "neurons of the small nets", low=16, high=128)
     colour_layers: int = setting(2, "hidden layers of the small colour net", low=1, high=4)
     is_view_dependent: bool = setting(True, "colour may change with the viewing direction")
 

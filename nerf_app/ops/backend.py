@@ -70,7 +70,7 @@ def _obstacle(name: str, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"computes on the CPU, not on {device}"
     try:
-        native.library()
+        native.target()
     except BackendUnavailable as error:
         return str(error)
     return None

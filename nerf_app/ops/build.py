@@ -32,9 +32,7 @@ def targets() -> dict[str, tuple[int, tuple[str, ...]]]:
 
 def compile_library(out: Path, extra: tuple[str, ...] = ()) -> None:
     """Writes the library; raises RuntimeError with the compiler's first error. `extra` flags serve sanitizers."""
-    compiler = shlex.split(os.environ.get("CXX", "")) or [path for name in COMPILERS if (path := shutil.which(name))][:1]
-    if not compiler:
-        raise RuntimeError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
+    compiler = find_compiler()
     with tempfile.TemporaryDirectory() as folder:
         jobs = [(OPS / "native" / "threads.cpp", (), Path(folder) / "threads.o")]
         for kernel in sorted(OPS.glob("*/kernel.cpp")):
@@ -43,27 +41,39 @@ def compile_library(out: Path, extra: tuple[str, ...] = ()) -> None:
                 jobs.append((kernel, (*flags, *exact, f"-DTARGET={name}", f"-DLANES={lanes}"),
                              Path(folder) / f"{kernel.parent.name}-{name}.o"))
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(lambda job: _run([*compiler, *COMMON, *extra, *job[1], "-c", str(job[0]), "-o", str(job[2])]), jobs))
+            commands = [[*compiler, *COMMON, *extra, *flags, "-c", str(source), "-o", str(made)] for source, flags, made in jobs]
+            list(pool.map(run_compiler, commands))
         partial = out.with_suffix(".part")
-        _run([*compiler, *extra, "-shared", "-pthread", *(str(job[2]) for job in jobs), "-o", str(partial)])
+        run_compiler([*compiler, *extra, "-shared", "-pthread", *(str(job[2]) for job in jobs), "-o", str(partial)])
         os.replace(partial, out)
 
 
-def _run(command: list[str]) -> None:
+def find_compiler() -> list[str]:
+    """The beginning of a command: CXX, or the first of COMPILERS that is there."""
+    compiler = shlex.split(os.environ.get("CXX", "")) or [path for name in COMPILERS if (path := shutil.which(name))][:1]
+    if not compiler:
+        raise RuntimeError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
+    return compiler
+
+
+def run_compiler(command: list[str]) -> None:
+    """Raises RuntimeError with the first error that the command shows."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own list, no shell)
     if done.returncode:
-        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        lines = done.stderr.splitlines() or [f"{command[0]} ended with exit code {done.returncode}"]
         raise RuntimeError(next((line for line in lines if "error" in line), lines[0]))
 
 
 def build(folder: Path) -> str | None:
-    """Compiles into `folder`; None when it worked, else the reason, which is also left in build.log beside."""
+    """Compiles into `folder`; None when it worked, else the reason, which is also left in build.log there.
+
+    A library that is there already stays until a new one takes its place.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG).unlink(missing_ok=True)
     try:
         compile_library(folder / LIBRARY)
     except (RuntimeError, OSError) as error:
-        (folder / LIBRARY).unlink(missing_ok=True)
         (folder / LOG).write_text(f"{error}\n", encoding="utf-8")
         return str(error)
     return None

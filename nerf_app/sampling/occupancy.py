@@ -14,9 +14,10 @@ from nerf_app.sampling.draws import CELLS, RAY_OFFSET, Draws
 from nerf_app.sampling.samples import Samples
 from nerf_app.sampling.settings import SamplingSettings
 
-GROWTH = ((300, 1), (80, 2), (0, 4))  # from this training step on, the resolution is the full one divided by that
-FADING = 0.95  # what a refresh leaves of a value, where a round of all cells takes few of them
+GROWTH = ((800, 1), (300, 2), (0, 4))  # from this training step on, the resolution is the full one divided by that
+FADING = 0.98  # what a refresh leaves of a value, where a round of all cells takes few of them
 REMEMBERED = 0.15  # what a whole round leaves at least: a cell must not be forgotten before it is asked again
+UNBOUNDED_STEP = 2.0  # times as long: there a ray has far more to pass through
 UNSEEN = -1.0  # a cell that was never asked counts as occupied
 CELL_STRIDE = 2654435761  # a prime larger than any grid: its multiples come by every cell before one repeats
 
@@ -34,7 +35,7 @@ class OccupancyGrid:
 
     def __init__(self, settings: SamplingSettings, space: Space, ops: Backend) -> None:
         self.space, self.ops, self.threshold, self.full_size = space, ops, settings.grid_threshold, settings.grid_resolution
-        self.step_length = 2.0 * math.sqrt(3.0) / settings.steps  # scene units
+        self.step_length = (1.0 if space.is_bounded else UNBOUNDED_STEP) * 2.0 * math.sqrt(3.0) / settings.steps  # scene units
         self.stride = 1  # steps that are taken at once
         size = self._size_after(0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))

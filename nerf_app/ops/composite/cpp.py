@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from nerf_app.ops.native import call, plain
+from nerf_app.ops.native import call, indices, plain
 from nerf_app.ops.shapes import check_shapes
 
 
@@ -53,13 +53,13 @@ def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indice
     """How much each packed sample adds to its ray: [S]."""
     check_shapes("density [S], t_starts [S], t_ends [S], ray_indices [S]", density=density, t_starts=t_starts, t_ends=t_ends,
                  ray_indices=ray_indices)
-    return _RenderWeights.apply(density, t_starts, t_ends, ray_indices.contiguous(), n_rays)
+    return _RenderWeights.apply(density, t_starts, t_ends, indices(ray_indices), n_rays)
 
 
 def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
     """Weighted sum over each ray: [S], [S, C] -> [R, C]."""
     check_shapes("weights [S], values [S,C], ray_indices [S]", weights=weights, values=values, ray_indices=ray_indices)
-    return _Accumulate.apply(weights, values, ray_indices.contiguous(), n_rays)
+    return _Accumulate.apply(weights, values, indices(ray_indices), n_rays)
 
 
 def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
@@ -67,6 +67,6 @@ def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indic
     check_shapes("weights [S], t_starts [S], t_ends [S], ray_indices [S]", weights=weights, t_starts=t_starts, t_ends=t_ends,
                  ray_indices=ray_indices)
     medians = torch.full((n_rays,), math.nan)
-    call("median_distance", plain(weights), plain(t_starts), plain(t_ends), ray_indices.contiguous(), len(weights), n_rays,
+    call("median_distance", plain(weights), plain(t_starts), plain(t_ends), indices(ray_indices), len(weights), n_rays,
          medians)
     return medians

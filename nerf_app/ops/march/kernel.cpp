@@ -28,7 +28,7 @@ inline float lattice_at(float t, bool is_bounded) {
     return 2.0f * LINEAR - LINEAR * LINEAR / t;
 }
 
-inline float clamped(float x) { return x < 0.0f ? 0.0f : x > 1.0f ? 1.0f : x; }
+inline float clamped(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }  // what is no number becomes 0
 
 // Which of `count` steps from number k on have their middle before `far` in an occupied cell.
 inline void look(const Grid& grid, const float* origin, const float* direction, float first, float jitter, float step, float far,

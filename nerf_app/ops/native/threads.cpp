@@ -1,5 +1,5 @@
 // Our own threads: torch's OpenMP pool stays torch's. Work is mapped to threads by number, so runs repeat bit for bit.
-#include <sched.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -96,6 +96,9 @@ Pool* pool = new Pool;  // never destroyed: its threads may outlive everything a
 std::mutex one_caller;
 
 }  // namespace
+
+// A fork waits for the end of a running kernel: the child would inherit the lock, but not the thread that opens it again.
+static const int forks = pthread_atfork([] { one_caller.lock(); }, [] { one_caller.unlock(); }, [] { one_caller.unlock(); });
 
 // A forked child has no threads but its own: it begins with a pool of its own.
 static void own_pool() {
