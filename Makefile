@@ -16,7 +16,8 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 demo: .venv/installed
 	rm -rf runs/demo
 	$(BIN)/nerf-app train data/object --minutes 1.5 --out runs/demo
-	$(BIN)/nerf-app render runs/demo --path orbit --size 200x200 --seconds 2 --fps 12
+	$(BIN)/nerf-app render runs/demo --path orbit $$(test -e nerf_app/ops/native/kernels.so \
+		&& echo --size 400x400 --seconds 5 || echo --size 200x200 --seconds 2 --fps 12)
 	@echo && echo "made in runs/demo:" && find runs/demo -type f -not -name LOCK | sort
 
 test: .venv/installed-dev
