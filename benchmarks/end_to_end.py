@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common import machine_line
 
+import nerf_app  # noqa: F401 (before torch: it tells torch's threads not to spin)
 from nerf_app import run as runs
 from nerf_app.config import Config, checked, with_overrides
 from nerf_app.errors import UsageError
