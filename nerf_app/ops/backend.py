@@ -53,7 +53,7 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
                                  + (f", or unset {VARIABLE}" if by == VARIABLE else ""))
     chosen = asked if asked != "auto" else next(other for other in NAMES if other not in obstacles)
     threads = threads or available_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1 if chosen == "cpp" else threads)  # beside the kernels torch has small things to do only
     if chosen == "cpp":
         native.set_threads(threads)
     reason = by if asked != "auto" else "; ".join(f"no {other}: {obstacle}" for other, obstacle in obstacles.items())

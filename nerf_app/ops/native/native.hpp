@@ -10,7 +10,7 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define KERNEL(name) extern "C" __attribute__((visibility("default"))) void JOIN(name, TARGET)
 
-// Runs work(context, task) for every task in 0...n_tasks - 1; task t always belongs to thread t modulo the number of threads.
+// Runs work(context, task) for every task in 0...n_tasks - 1, on whichever threads are free.
 // What a task computes may not depend on who runs it: results are the same bits for any number of threads.
 extern "C" void nerf_run(int64_t n_tasks, void (*work)(void*, int64_t), void* context);
 

@@ -1,4 +1,5 @@
-// Our own threads: torch's OpenMP pool stays torch's. Work is mapped to threads by number, so runs repeat bit for bit.
+// Our own threads: torch's OpenMP pool stays torch's. Work is cut into the same tasks however many threads there are, so runs
+// repeat bit for bit.
 #include <pthread.h>
 #include <unistd.h>
 
@@ -21,73 +22,91 @@ inline void relax() {
 
 constexpr int SPINS = 2000;  // about 20 µs: the pause between two kernels of a step is shorter than waking up
 
+constexpr uint64_t COUNT = 0xffffffff;  // the lower half of a ticket
+
+// Whoever is free takes the next task, the caller first of all: on a busy machine, where the other threads may not be given
+// a core for milliseconds, it does all the work itself and waits for nobody. A task is the same whoever does it.
 struct Pool {
     std::mutex mutex;
     std::condition_variable wake, done;
     std::vector<std::thread> threads;
-    std::atomic<uint64_t> round{0};
-    std::atomic<int> busy{0};
-    void (*work)(void*, int64_t) = nullptr;
-    void* context = nullptr;
-    int64_t n_tasks = 0;
+    std::atomic<uint64_t> ticket{0};  // number of the round, and below it how many of its tasks are taken
+    std::atomic<int64_t> n_tasks{0}, finished{0};
+    std::atomic<void (*)(void*, int64_t)> work{nullptr};
+    std::atomic<void*> context{nullptr};
     int n_threads = 1;
-    std::atomic<bool> leave{false};
+    bool leave = false;
     pid_t owner = getpid();
 
-    void share(int thread) {
-        for (int64_t task = thread; task < n_tasks; task += n_threads) work(context, task);
-    }
-
-    void serve(int thread) {
-        uint64_t seen = 0;
-        while (true) {
-            for (int i = 0; i < SPINS && round.load(std::memory_order_acquire) == seen; ++i) relax();
-            if (round.load(std::memory_order_acquire) == seen) {
-                std::unique_lock<std::mutex> lock(mutex);
-                wake.wait(lock, [&] { return round.load(std::memory_order_acquire) != seen; });
-            }
-            seen = round.load(std::memory_order_acquire);
-            if (leave) return;
-            share(thread);
-            if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    // Takes tasks of a round until none is left. While one is taken the round cannot end, so what it works on stays there.
+    void share(uint64_t round) {
+        uint64_t at = ticket.load(std::memory_order_acquire);
+        while (at >> 32 == round && (int64_t)(at & COUNT) < n_tasks.load(std::memory_order_relaxed)) {
+            if (!ticket.compare_exchange_weak(at, at + 1, std::memory_order_acq_rel)) continue;
+            work.load(std::memory_order_relaxed)(context.load(std::memory_order_relaxed), (int64_t)(at & COUNT));
+            if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 == n_tasks.load(std::memory_order_relaxed)) {
                 std::lock_guard<std::mutex> lock(mutex);
                 done.notify_one();
             }
+            at = ticket.load(std::memory_order_acquire);
         }
     }
 
+    void serve() {
+        uint64_t seen = 0;
+        auto round = [&] { return ticket.load(std::memory_order_acquire) >> 32; };
+        while (true) {
+            for (int i = 0; i < SPINS && round() == seen; ++i) relax();
+            if (round() == seen) {
+                std::unique_lock<std::mutex> lock(mutex);
+                wake.wait(lock, [&] { return round() != seen; });
+            }
+            seen = round();
+            if (leave) return;
+            share(seen);
+        }
+    }
+
+    uint64_t next_round() const { return ((ticket.load(std::memory_order_relaxed) >> 32) + 1) << 32; }
+
+    // Ends the last round for good: what comes next may be set without a late thread taking it for the old one.
+    void close() { ticket.store(next_round() | COUNT, std::memory_order_seq_cst); }
+
+    // Opens the next round.
     void announce() {
         {
             std::lock_guard<std::mutex> lock(mutex);
-            round.fetch_add(1, std::memory_order_acq_rel);
+            ticket.store(next_round(), std::memory_order_release);
         }
         wake.notify_all();
     }
 
     void resize(int count) {
+        close();
         leave = true;
+        n_tasks = 0;
         announce();
         for (auto& thread : threads) thread.join();
         threads.clear();
         leave = false;
-        round = 0;
+        ticket = 0;
         n_threads = count;
-        for (int i = 1; i < count; ++i) threads.emplace_back([this, i] { serve(i); });
+        for (int i = 1; i < count; ++i) threads.emplace_back([this] { serve(); });
     }
 
     void run(int64_t tasks, void (*function)(void*, int64_t), void* what) {
-        work = function, context = what, n_tasks = tasks;
         if (n_threads == 1 || tasks == 1) {
-            for (int64_t task = 0; task < tasks; ++task) work(context, task);
+            for (int64_t task = 0; task < tasks; ++task) function(what, task);
             return;
         }
-        busy.store(n_threads - 1, std::memory_order_release);
+        close();
+        work = function, context = what, finished = 0, n_tasks = tasks;
         announce();
-        share(0);
-        for (int i = 0; i < SPINS && busy.load(std::memory_order_acquire); ++i) relax();
-        if (busy.load(std::memory_order_acquire)) {
+        share(ticket.load(std::memory_order_acquire) >> 32);
+        for (int i = 0; i < SPINS && finished.load(std::memory_order_acquire) < tasks; ++i) relax();
+        if (finished.load(std::memory_order_acquire) < tasks) {
             std::unique_lock<std::mutex> lock(mutex);
-            done.wait(lock, [&] { return busy.load(std::memory_order_acquire) == 0; });
+            done.wait(lock, [&] { return finished.load(std::memory_order_acquire) == tasks; });
         }
     }
 };
