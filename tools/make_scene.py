@@ -29,7 +29,7 @@ from nerf_app.scene.scene import View
 from scene_shapes import Part, simplified
 
 LICENSE = "These pictures and meshes were made by tools/make_scene.py. CC0 1.0: no rights reserved, use them as you like.\n"
-TRUTH_FACES = 72_000  # 19 bytes each in a PLY file
+TRUTH_FACES = 54_000  # 19 bytes each in a PLY file
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ def main() -> None:
 
 def make(recipe: Recipe, out: Path, samples: int, seed: int) -> None:
     """Renders what is missing in `out`, then writes the truth and the cameras."""
-    stage = scene_render.Stage(recipe.parts, recipe.sky, recipe.bounces)
-    for number, view in enumerate(recipe.views):
-        path = out / view.name
-        if path.exists():
-            continue
+    stage = scene_render.Stage(recipe.parts, recipe.sky)
+    missing = [(number, view) for number, view in enumerate(recipe.views) if not (out / view.name).exists()]
+    if missing:
+        stage.shine(recipe.bounces)
+    for number, view in missing:
         started = time.monotonic()
         traced = stage.photo(view, samples, seed * 10_000 + number)
-        write_picture(_photo(traced, recipe), path)
+        write_picture(_photo(traced, recipe), out / view.name)
         print(f"{number + 1}/{len(recipe.views)} {view.name} {time.monotonic() - started:.1f} s", flush=True)
     for view in recipe.views:
         if view.split == "test":
@@ -110,9 +110,9 @@ def write_truth(stage: "scene_render.Stage", view: View, unit: float, folder: Pa
 
 
 def write_mesh(parts: list[Part], path: Path) -> None:
-    """All surfaces in one binary PLY; the larger parts with fewer faces."""
-    total = sum(len(part.faces) for part in parts)
-    pieces = [simplified(part, max(2000, TRUTH_FACES * len(part.faces) // total)) for part in parts]
+    """All surfaces in one binary PLY; carved parts share `TRUTH_FACES` by their size."""
+    total = sum(len(part.faces) for part in parts if part.outlines is None)
+    pieces = [simplified(part, TRUTH_FACES * len(part.faces) // total) for part in parts]
     starts = np.cumsum([0] + [len(vertices) for vertices, _ in pieces])
     faces = np.concatenate([faces + start for (_, faces), start in zip(pieces, starts)])
     vertices = np.concatenate([vertices for vertices, _ in pieces])
@@ -172,7 +172,7 @@ def room_recipe(size: int, n_train: int, n_test: int, seed: int) -> Recipe:
     poses = [look(eye, at) for eye, at in scene_room.walk(n_train + n_test, seed)]
     views = [View(f"images/frame_{i + 1:05}.jpg", camera, pose, split)
              for i, (pose, split) in enumerate(zip(poses, splits(n_train, n_test)))]
-    return Recipe(scene_room.room(), views, 1e-4, write_nerfstudio, exposure=scene_room.EXPOSURE, bounces=8)
+    return Recipe(scene_room.room(), views, 4e-4, write_nerfstudio, exposure=scene_room.EXPOSURE, bounces=8)
 
 
 def write_nerfstudio(views: list[View], out: Path) -> None:

@@ -49,17 +49,20 @@ class Stage:
     photos show it without grain. What a clear coat adds depends on the eye: photos trace it.
     """
 
-    def __init__(self, parts: list[Part], sky: np.ndarray | None = None, bounces: int = 5):
-        """`sky` [H, W, 3] is light from all directions, +z on top."""
-        meshes = [_mesh(part, i) for i, part in enumerate(parts)]
-        world = {"type": "scene", **{f"part{i}": mesh for i, mesh in enumerate(meshes)}}
+    def __init__(self, parts: list[Part], sky: np.ndarray | None = None):
+        """`sky` [H, W, 3] is light from all directions, +z on top. It is dark until `shine`."""
+        self._parts, self._meshes = parts, [_mesh(part, i) for i, part in enumerate(parts)]
+        world = {"type": "scene", **{f"part{i}": mesh for i, mesh in enumerate(self._meshes)}}
         if sky is not None:
             upright = mi.ScalarTransform4f().rotate([1, 0, 0], 90)
             world["sky"] = {"type": "envmap", "bitmap": mi.Bitmap(sky.astype(np.float32)), "to_world": upright}
         self._scene = mi.load_dict(world)
+
+    def shine(self, bounces: int) -> None:
+        """Traces the light into the vertices, by paths of up to `bounces` surfaces. Photos need it, the truth does not."""
         self._integrator = mi.load_dict({"type": "path", "max_depth": bounces, "hide_emitters": True})
-        lights = [self._received(part, i) for i, part in enumerate(parts)]
-        for mesh, light in zip(meshes, lights):
+        lights = [self._received(part, i) for i, part in enumerate(self._parts)]
+        for mesh, light in zip(self._meshes, lights):
             mesh.add_attribute("vertex_light", 3, light.astype(np.float32).ravel())
 
     def _received(self, part: Part, seed: int) -> np.ndarray:

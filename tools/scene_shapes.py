@@ -29,12 +29,15 @@ class Part:
     texture: np.ndarray | None = None  # [H, W, 3] sRGB-coded, 0...1, first row on top
     roughness: float | None = None  # of a clear coat; None: no coat, all diffuse
     emission: float = 0.0  # radiance per unit of colour
+    outlines: np.ndarray | None = None  # [Q, 4, 3] corners of the parallelograms that it consists of; None: it is carved
 
     def placed(self, scale: float, turn: float, at: tuple[float, float, float]) -> "Part":
         """The same thing `scale` times as large, turned about +z by `turn` radians and moved."""
         c, s = np.cos(turn), np.sin(turn)
         rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-        return replace(self, vertices=self.vertices @ rotation.T * scale + np.array(at), normals=self.normals @ rotation.T)
+        outlines = None if self.outlines is None else self.outlines @ rotation.T * scale + np.array(at)
+        return replace(self, vertices=self.vertices @ rotation.T * scale + np.array(at), normals=self.normals @ rotation.T,
+                       outlines=outlines)
 
 
 # Distance functions: `p` are points [N, 3].
@@ -155,7 +158,8 @@ def quad(corner: tuple, right: tuple, up: tuple, colour: tuple = (1, 1, 1), text
     faces = np.concatenate([first + [0, 1, columns + 2], first + [0, columns + 2, columns + 1]])
     normal = np.cross(right, up) / np.linalg.norm(np.cross(right, up))
     normals, colours = (np.tile(np.array(row, np.float64), (len(vertices), 1)) for row in (normal, colour))
-    return Part(vertices, faces, normals, colours, uv, texture, emission=emission)
+    outlines = np.array([[corner, corner + right, corner + right + up, corner + up]])
+    return Part(vertices, faces, normals, colours, uv, texture, emission=emission, outlines=outlines)
 
 
 def block(low: tuple, high: tuple, colour: tuple = (1, 1, 1), texture: np.ndarray | None = None,
@@ -171,22 +175,26 @@ def block(low: tuple, high: tuple, colour: tuple = (1, 1, 1), texture: np.ndarra
 def joined(parts: list[Part]) -> Part:
     """One part of many that share a texture or have none; the material is the first one's."""
     starts = np.cumsum([0] + [len(part.vertices) for part in parts])
-    uv = None if any(part.uv is None for part in parts) else np.concatenate([part.uv for part in parts])
+    uv, outlines = (None if any(rows is None for rows in every) else np.concatenate(every)
+                    for every in ([part.uv for part in parts], [part.outlines for part in parts]))
     return replace(parts[0], vertices=np.concatenate([part.vertices for part in parts]),
                    faces=np.concatenate([part.faces + start for part, start in zip(parts, starts)]),
                    normals=np.concatenate([part.normals for part in parts]),
-                   colours=np.concatenate([part.colours for part in parts]), uv=uv)
+                   colours=np.concatenate([part.colours for part in parts]), uv=uv, outlines=outlines)
 
 
 def simplified(part: Part, n_faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [V, 3] and faces [F, 3], at most about `n_faces`, of the same surface."""
+    """Vertices [V, 3] and faces [F, 3] of the same surface: two to a parallelogram, about `n_faces` to a carved part."""
+    if part.outlines is not None:
+        first = 4 * np.arange(len(part.outlines))[:, None]
+        return part.outlines.reshape(-1, 3), np.concatenate([first + [0, 1, 2], first + [0, 2, 3]])
     if len(part.faces) <= n_faces:
         return part.vertices, part.faces
     import fast_simplification  # only who makes scenes has it
 
     # Its thresholds are absolute: at a size of a thousand it takes the flattest edges first.
     vertices, faces = fast_simplification.simplify((part.vertices * 1e3).astype(np.float32), part.faces.astype(np.int32),
-                                                   target_count=n_faces, agg=5)
+                                                   target_count=n_faces, agg=7)
     return vertices.astype(np.float64) / 1e3, faces
 
 
