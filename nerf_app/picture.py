@@ -48,6 +48,14 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
     return Picture(values[..., :3].clip(0.0, 1.0), values[..., 3], values[..., 4], values[..., 5], normals)
 
 
+def unseen_pixels(camera: Camera) -> np.ndarray:
+    """[H, W] bool: where the lens does not say what the pixel sees."""
+    rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
+    indices = torch.zeros(rows.numel(), dtype=torch.int64)
+    _, is_valid = CameraBatch.from_cameras([camera]).directions(indices, columns.reshape(-1) + 0.5, rows.reshape(-1) + 0.5)
+    return ~is_valid.reshape(camera.height, camera.width).numpy()
+
+
 def _unit_or_zero(normals: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(normals, axis=-1, keepdims=True)
     return np.where((alpha[..., None] >= 0.5) & (lengths > 1e-6), normals / np.maximum(lengths, 1e-6), 0.0).astype(np.float32)

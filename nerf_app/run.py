@@ -27,7 +27,7 @@ from nerf_app.config import Config, to_yaml, values, with_overrides
 from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.model import RadianceModel, saved_shapes
 from nerf_app.ops.backend import Backend, choose_backend
-from nerf_app.picture import Picture, render_picture
+from nerf_app.picture import Picture, render_picture, unseen_pixels
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.scene import Normalisation, Scene, View
@@ -164,7 +164,8 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
             break
         view = scene.views[indices[place]]
         pixels, ignored = scene.photos.picture(indices[place])
-        ignored = None if ignored is None else ignored.numpy()
+        unseen = unseen_pixels(view.camera)
+        ignored = unseen if ignored is None else ignored.numpy() | unseen
         photo, picture = on_white(pixels), run.render(view.camera, view.world_from_camera).rgb
         photos.append({"path": view.name, "psnr": psnr(picture, photo, ignored), "ssim": ssim(picture, photo, ignored)})
         if on_photo is not None:

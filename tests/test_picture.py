@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nerf_app import picture
-from nerf_app.picture import render_picture
+from nerf_app.picture import render_picture, unseen_pixels
 from nerf_app.rays import view_rays
 from nerf_app.render import over
 from nerf_app.scene.camera import Camera, Lens
@@ -89,3 +89,10 @@ def test_what_the_lens_does_not_see_and_where_nothing_is_shows_the_background(mo
     assert not seen.alpha[~is_valid].any() and not seen.normals[~is_valid].any()
     assert np.isnan(seen.z_depth[~is_valid]).all() and np.isnan(seen.range[~is_valid]).all()
     assert np.allclose(render_picture(model, CAMERA, POSE, background=paper).rgb[0, 0], paper, atol=1e-6)
+
+
+def test_a_pixel_beyond_the_lens_counts_as_unseen():
+    folding = Camera(40, 30, 20.0, 20.0, 20.0, 15.0, Lens(radial=(-0.4, 0.0, 0.0, 0.0)))
+    unseen = unseen_pixels(folding)
+    assert unseen.shape == (30, 40) and unseen[0, 0] and not unseen[15, 20]
+    assert not unseen_pixels(Camera(40, 30, 20.0, 20.0, 20.0, 15.0)).any()

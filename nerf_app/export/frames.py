@@ -6,8 +6,8 @@ one that is missing. The folder goes when the videos are complete, and stays whe
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,9 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
     sizes = {(one.camera.width, one.camera.height) for one in path.cameras}
     if len(sizes) > 1 and not is_kept:
         raise UsageError(f"a video needs one size, this path has {len(sizes)}: give --size WIDTHxHEIGHT, or ask for frames")
+    out = out / "view" if out.is_dir() else out
+    if not out.name.removesuffix(".mp4"):
+        raise UsageError(f"--out must name the film, such as orbit.mp4, got {shown(out)}")
     base = out.with_name(out.name.removesuffix(".mp4"))
     folder = base.with_name(base.name + ".frames")
     request = _open_folder(run, path, folder, channels, background, is_kept)
@@ -78,7 +81,7 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
     for channel, video in zip(channels, videos, strict=True):
         write_video(_pictures(folder / channel, len(path.cameras)), video, path.fps)
     if not request.is_kept:
-        shutil.rmtree(folder)
+        _clear(folder)
     return videos
 
 
@@ -120,8 +123,10 @@ def _open_folder(run: "Run", path: CameraPath, folder: Path, channels: tuple[str
     stored, fingerprint = _stored_request(folder), _fingerprint(run, path, channels, background)
     try:
         if stored is None or stored.fingerprint != fingerprint:
-            if stored is not None:
-                shutil.rmtree(folder)
+            if stored is not None and stored.is_kept and not is_kept:
+                raise ResourceError(f"{shown(folder)} holds frames that were asked for with other flags: "
+                                    "move them away or give another --out")
+            _clear(folder)
             folder.mkdir(parents=True, exist_ok=True)
             stored = Request(fingerprint, is_kept, _depth_range(run, path.cameras) if "depth" in channels else None)
         stored = replace(stored, is_kept=stored.is_kept or is_kept)
@@ -131,6 +136,18 @@ def _open_folder(run: "Run", path: CameraPath, folder: Path, channels: tuple[str
     except OSError as error:
         raise ResourceError(f"cannot make {shown(folder)}: {error.strerror}; give another --out") from error
     return stored
+
+
+def _clear(folder: Path) -> None:
+    """Takes our own pictures out of a folder, and the folder itself if nothing else is in it."""
+    for channel in CHANNELS:
+        for picture in (folder / channel).glob("[0-9]*.png"):
+            picture.unlink()
+        with suppress(OSError):
+            (folder / channel).rmdir()
+    (folder / REQUEST).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _stored_request(folder: Path) -> Request | None:

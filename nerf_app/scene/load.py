@@ -29,6 +29,7 @@ from nerf_app.scene.splits import choose_splits
 FORMATS = (blender, transforms, colmap, llff)  # where several fit, the first counts
 BROKEN_PART = 0.1  # of the photos that are there: more broken ones than this stop the program
 SILHOUETTE_SIDE = 200  # pixels
+UNSEEN_GRID = 32  # places along each side of a photo
 DEFAULTS = SceneSettings()
 
 
@@ -75,11 +76,30 @@ def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS) -> Scene:
     silhouettes = _silhouettes(loaded.photos, training)
     normalisation, is_bounded, remarks = choose_normalisation(candidates.poses[training], batch, listing.points,
                                                               silhouettes, settings.space, listing.depth_range)
-    up = estimate_up(candidates.poses) if listing.up is None else listing.up
+    if listing.up is None:
+        up = estimate_up(candidates.poses)
+        remarks = [*remarks, "up: estimated from how the cameras were held, ({:.2f}, {:.2f}, {:.2f})".format(*up)]
+    else:
+        up = listing.up
+    remarks = [*_unseen_part(batch, views, training), *remarks]
     return Scene(path=Path(path), root=listing.root, format=listing.format, views=views, photos=loaded.photos,
                  normalisation=normalisation, is_bounded=is_bounded, up=up,
                  points=listing.points, applied_transform=listing.applied_transform,
                  notes=(_summary(candidates, how), *notes, *remarks), dropped=(*left_out, *broken))
+
+
+def _unseen_part(batch: CameraBatch, views: Sequence[View], training: Sequence[int]) -> list[str]:
+    """A note where lenses do not say what some pixels see, counted on a grid of places in each photo."""
+    places = (torch.arange(UNSEEN_GRID) + 0.5) / UNSEEN_GRID
+    rows, columns = (part.reshape(-1) for part in torch.meshgrid(places, places, indexing="ij"))
+    unseen = 0.0
+    for number, i in enumerate(training):
+        camera = views[i].camera
+        indices = torch.full((len(rows),), number)
+        _, is_valid = batch.directions(indices, columns.double() * camera.width, rows.double() * camera.height)
+        unseen += float((~is_valid).double().mean()) * camera.width * camera.height
+    total = sum(views[i].camera.width * views[i].camera.height for i in training)
+    return [f"about {unseen:,.0f} of {total:,} pixels lie beyond what the lens can see and are left out"] if unseen else []
 
 
 def read_listing(path: Path, settings: SceneSettings) -> tuple[Listing, list[str]]:
@@ -103,7 +123,7 @@ def _unknown(path: Path) -> str:
     """What was found where no format fits, and what is missing for the nearest."""
     lacking = [f"nearest is {module.NAME}: {lack}" for module in FORMATS if (lack := module.missing(path))]
     cure = lacking[0] if lacking else ("there must be transforms.json, transforms_train.json, a COLMAP model (sparse/0) or "
-                                       "poses_bounds.npy; for photos alone run `nerf-app process`")
+                                       "poses_bounds.npy; photos alone need poses first, from COLMAP for instance")
     return f"{shown(path)} is no scene of a known format: found {_contents(path)}; {cure}."
 
 

@@ -103,7 +103,7 @@ def _focal_lengths(photo: str, stated: StatedCamera, size: tuple[int, int], head
     focal_x, focal_y = focal_y if focal_x is None else focal_x, focal_x if focal_y is None else focal_y
     if focal_x is None or focal_y is None:
         raise DataError(f"{photo} has neither a focal length nor an angle of view, and its EXIF has none: "
-                        "state fl_x or camera_angle_x, or let `nerf-app process` find the cameras.")
+                        "state fl_x or camera_angle_x, or find the cameras with COLMAP.")
     for focal in (focal_x, focal_y):
         if not (math.isfinite(focal) and focal > 0.0):
             raise DataError(f"{photo}: a focal length must be positive, not {focal} px: correct it in the scene's file.")

@@ -138,6 +138,14 @@ def _unreadable(path: Path, text: bytes, error: Exception) -> DataError:
         msgspec.json.decode(text, type=Stated)
     except (ValueError, RecursionError) as precise:
         error = precise
+    found = re.search(rb"\b(NaN|-?Infinity)\b", text)
+    if found:  # what Python writes for such numbers, and JSON has no word for
+        before = text[:found.start()]
+        photos = re.findall(rb'"file_path"\s*:\s*"([^"]*)"', before)
+        near = f", after the photo {shown(photos[-1].decode(errors='replace'))}" if photos else ""
+        line = before.count(bytes([10])) + 1
+        return DataError(f"{shown(path)} line {line}{near}: numbers must be finite, got {found[0].decode()}. "
+                         "Correct this pose, or delete its photo's entry.")
     return DataError(f"{shown(path)} cannot be used: {shown(error)}. Correct the file or write it anew.")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from nerf_app.model import RadianceModel
-from nerf_app.picture import render_picture
+from nerf_app.picture import render_picture, unseen_pixels
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.scene import Scene
 from nerf_app.training.metrics import psnr, ssim
@@ -31,7 +31,8 @@ class Validation:
             self.cameras.append(thinned(view.camera, stride))
             self.poses.append(scene.normalisation.pose_to_scene(view.world_from_camera))
             self.photos.append(on_white(pixels[chosen, chosen]))
-            self.ignored.append(None if ignored is None else ignored[chosen, chosen].numpy())
+            unseen = unseen_pixels(self.cameras[-1])
+            self.ignored.append(unseen if ignored is None else ignored[chosen, chosen].numpy() | unseen)
 
     @property
     def n_rays(self) -> int:

@@ -220,3 +220,20 @@ def test_a_video_of_several_sizes_is_refused_but_frames_are_not(tmp_path):
 def test_odd_names_are_names(tmp_path):
     out = tmp_path / "[x]\n:%d"
     assert rendered(ball_run(tmp_path), out)[0].exists()
+
+
+def test_a_film_leaves_frames_that_were_asked_for_and_files_of_the_user(tmp_path):
+    run, out = ball_run(tmp_path), tmp_path / "orbit"
+    rendered(run, out, as_frames=True)
+    notes = tmp_path / "orbit.frames" / "rgb" / "notes.txt"
+    notes.write_text("mine")
+    kept = everything(tmp_path / "orbit.frames")
+    with pytest.raises(ResourceError, match="asked for with other flags"):
+        rendered(run, out, background="black")
+    assert everything(tmp_path / "orbit.frames") == kept and notes.read_text() == "mine"
+
+
+def test_a_film_is_put_into_a_folder_that_is_there_and_needs_a_name(tmp_path):
+    assert rendered(ball_run(tmp_path), tmp_path) == [tmp_path / "view.mp4"]
+    with pytest.raises(UsageError, match="must name the film"):
+        rendered(ball_run(tmp_path), tmp_path / ".mp4")

@@ -247,10 +247,10 @@ def test_empty_frames_are_refused(tmp_path):
     assert "frames" in writer.refusal()
 
 
-def test_no_focal_length_hints_at_process(tmp_path):
+def test_no_focal_length_hints_at_colmap(tmp_path):
     writer = Writer(tmp_path)
     del writer.keys["fl_x"]
-    assert "nerf-app process" in writer.refusal()
+    assert "find the cameras with COLMAP" in writer.refusal()
 
 
 def test_masks_that_are_black_everywhere_end_the_program(tmp_path):

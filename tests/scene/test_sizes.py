@@ -88,8 +88,8 @@ def test_exif_helps_when_nothing_is_stated_and_says_so():
     assert fit.remarks == ("no focal length stated: 3000 px taken from EXIF",)
 
 
-def test_no_focal_length_anywhere_hints_at_process():
-    with pytest.raises(DataError, match="nerf-app process"):
+def test_no_focal_length_anywhere_hints_at_colmap():
+    with pytest.raises(DataError, match="find the cameras with COLMAP"):
         fit_camera("a.jpg", StatedCamera(), PhotoHeader(3000, 4000))
 
 

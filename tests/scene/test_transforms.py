@@ -280,7 +280,7 @@ GOOD = json.dumps({"fl_x": 500.0, "w": 640, "h": 480, "frames": [entry("1.png"),
 
 
 @pytest.mark.parametrize("text, complaint", [
-    (GOOD.replace("640", "NaN"), "malformed"),
+    (GOOD.replace("640", "NaN"), "line 1: numbers must be finite, got NaN"),
     (GOOD.replace("[1.0, 0.0, 0.0, 0.0]", "[1e999, 0.0, 0.0, 0.0]"), r"\$\.frames\[0\]\.transform_matrix\[0\]\[0\]"),
     (GOOD.replace("[1.0, 0.0, 0.0, 0.0]", '["1", 0.0, 0.0, 0.0]'), r"\$\.frames\[0\]\.transform_matrix\[0\]\[0\]"),
     (GOOD.replace("[1.0, 0.0, 0.0, 1.0]", "[1.0, 0.0, 1.0]"), r"frames\[1\] \(2.png\): .*rows differ"),
