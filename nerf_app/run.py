@@ -89,10 +89,6 @@ class Run:
         return render_picture(self.model, camera, pose, background=colour,
                               scene_units_per_unit=self.normalisation.scale, with_normals=with_normals)
 
-    def scene_folder(self) -> Path:
-        """Where the photos are expected."""
-        return Path(os.path.normpath(self.folder / self.header.scene_path))
-
 
 def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -> Run:
     """The newest whole state of a run folder, ready to render on this machine."""
