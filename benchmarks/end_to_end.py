@@ -51,7 +51,7 @@ def row(scene: Scene, config: Config, name: str, said: str) -> str:
     """Trains, scores all test photos, and tells both."""
     samples, finished = 0, None
     with tempfile.TemporaryDirectory() as folder:
-        for event in runs.train(scene, config, Path(folder) / "run"):
+        for event in runs.train_events(scene, config, Path(folder) / "run"):
             samples += event.samples if isinstance(event, Stepped) else 0
             finished = event if isinstance(event, Finished) else finished
         run = runs.open_run(Path(folder) / "run", config.machine)

@@ -1,36 +1,28 @@
 """The commands: parse, build a Config, call one function of the program, say what came of it.
 
-Results go to stdout, everything else to stderr. A flag that is a setting takes its help, type and range from the
-setting, and is checked with the YAML's own code, which is why argparse serves here: it hands over plain text.
+A flag that is a setting takes its help, type and range from the setting, and is checked with the YAML's own code, which
+is why argparse serves here: it hands over plain text.
 Nothing heavy is imported before a command needs it, so `--help` is quick.
 """
 
 import argparse
 import difflib
-import errno
 import json
 import math
-import os
 import re
-import secrets
-import signal
 import sys
-import tempfile
-import threading
-import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nerf_app
+from nerf_app import console
 from nerf_app.config import Config, checked, read_preset, settings_table, steps_alone, to_yaml, values, with_overrides
-from nerf_app.errors import NerfAppError, ResourceError, UsageError
-from nerf_app.progress import LONGEST_LINE, Counter, display_on, scene_lines, show_training
+from nerf_app.errors import UsageError
+from nerf_app.progress import Counter, counted, display_on, scene_lines, show_training
 from nerf_app.scene.paths import shown
+from nerf_app.scene.splits import check_test
 from nerf_app.settings import MachineSettings
 
 if TYPE_CHECKING:
@@ -39,9 +31,9 @@ if TYPE_CHECKING:
     from nerf_app.training.events import Finished
 
 SPLITS = ("test", "val", "train")
+NEAR = 0.7  # likeness, 0...1, of a flag that may have been meant
 MOST_PHOTOS = 20  # rows of the table that `eval` prints
 CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take so long, and this part of the training
-BUG, NO_ROOM = 1, ResourceError.exit_code
 
 EVERY_COMMAND = {"--seed": "machine.seed", "--threads": "machine.threads", "--device": "machine.device",
                  "--backend": "machine.backend"}
@@ -113,7 +105,7 @@ def declare_render(parser: Parser) -> None:
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels (default: the photos', at most 1280)")
     parser.add_argument("--fps", type=positive, default=24.0, metavar="N", help="frames a second (default 24)")
     parser.add_argument("--seconds", type=positive, default=6.0, metavar="N", help="length of a made-up path (default 6)")
-    parser.add_argument("--background", default="white", metavar="COLOUR",
+    parser.add_argument("--background", type=background, default="white", metavar="COLOUR",
                         help="white, black, #rrggbb, or transparent, which writes PNG frames (default white)")
     parser.add_argument("--channel", action="append", choices=("rgb", "depth", "normals", "alpha"),
                         help="what is shown; repeatable, one video each (default rgb)")
@@ -151,22 +143,32 @@ def positive(text: str) -> float:
     return number
 
 
+def background(text: str) -> str:
+    """A colour that Pillow knows, or "transparent"."""
+    from PIL import ImageColor
+    try:
+        return text if text == "transparent" or ImageColor.getrgb(text) else ""
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be white, black, #rrggbb, a colour's name or transparent, got {text}") from None
+
+
 # What the commands do. Each gives its exit code.
 
 def train(args: argparse.Namespace) -> int:
     config = config_of(args)
+    check_test(config.scene.test, (args.scene, *args.scene.absolute().parents))
     from nerf_app import run as runs
     from nerf_app.ops.backend import choose_backend
     from nerf_app.scene.load import load_scene
-    folder, display = args.out or new_folder(args.scene), display_on(sys.stderr)
-    display.line(f"run       {folder}")
-    require_writable(folder)  # this and a missing backend should show before the photos are read
+    folder, display = args.out or runs.new_folder(args.scene), display_on(sys.stderr)
+    console.require_writable(folder)  # what cannot be should show before the photos are read
+    runs.require_new(folder)
     choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
     scene = load_scene(args.scene, config.scene)
     for line in scene_lines(scene):
         display.line(line)
-    with stopping() as stop:
-        finished = show_training(runs.train(scene, config, folder, stop), display)
+    with console.stopping() as stop:
+        finished = show_training(runs.train_events(scene, config, folder, stop), display)
     return close_training(args, folder, finished, stop, scene)
 
 
@@ -175,24 +177,27 @@ def resume(args: argparse.Namespace) -> int:
     if args.out is not None:
         raise UsageError("resume goes on in the run folder itself and takes no --out; to keep the old state, copy it first.")
     from nerf_app import run as runs
-    with stopping() as stop:
+    with console.stopping() as stop:
         finished = show_training(runs.resume(args.run, args.scene, changes, stop), display_on(sys.stderr))
     return close_training(args, args.run, finished, stop, None)
 
 
-def close_training(args: argparse.Namespace, folder: Path, finished: "Finished", stop: "Stop", scene: "Scene | None") -> int:
+def close_training(args: argparse.Namespace, folder: Path, finished: "Finished", stop: console.Stop,
+                   scene: "Scene | None") -> int:
     """The closing score of the test photos, which no earlier step has looked at; the folder is the last line on stdout."""
     from nerf_app import run as runs
     result = {"run": str(folder), "step": finished.step, "seconds": finished.seconds, "reason": finished.reason}
     if stop.signal:
-        say(f"the state is saved: `nerf-app resume {folder}` goes on")
+        console.say(f"the state is saved: `nerf-app resume {folder}` goes on")
     else:
-        run = runs.open_run(folder, machine_of(args))
-        scene = scene or runs.load_scene_of(run, args.scene)
-        result["evaluation"] = scores = score(run, scene, "test", limit_seconds=CLOSING_SECONDS + CLOSING_PART * finished.seconds)
+        limit = CLOSING_SECONDS + CLOSING_PART * finished.seconds
+        with console.when_interrupted(f"interrupted; the training is finished and saved: `nerf-app eval {folder}` scores it"):
+            run = runs.open_run(folder, machine_of(args))
+            scene = scene or runs.load_scene_of(run, args.scene)
+            result["evaluation"] = scores = score(run, scene, "test", limit)
         runs.write_evaluation(folder, scores)
         display_on(sys.stderr).line(closing_line(scores, len(scene.indices("test"))))
-    emit(args, result, [str(folder)])
+    console.emit(args, result, [str(folder)])
     return 128 + stop.signal if stop.signal else 0
 
 
@@ -201,7 +206,8 @@ def closing_line(scores: dict[str, Any], n_photos: int) -> str:
     if not n_photos:
         return "test      no photos were kept for a test"
     n_scored = len(scores["photos"])
-    which = f"{n_photos} photos" if n_scored == n_photos else f"{n_scored} of {n_photos} photos; `nerf-app eval` scores all"
+    all_photos = counted(n_photos, "photo")
+    which = all_photos if n_scored == n_photos else f"{n_scored} of {all_photos}; `nerf-app eval` scores all"
     return f"test      PSNR {number(scores['psnr'], 2)} dB, SSIM {number(scores['ssim'], 3)} ({which})"
 
 
@@ -209,16 +215,20 @@ def evaluate(args: argparse.Namespace) -> int:
     machine = machine_alone(args)
     from nerf_app import run as runs
     run = open_run(args.run, machine)
+    if args.out is not None or args.split == "test":
+        console.require_file(args.out or args.run / "eval.json")
     scene = runs.load_scene_of(run, args.scene)
+    if changes := runs.changes_since(run.header, scene):
+        console.say(f"{changes}: the scores compare it with what is there now")
     if not scene.indices(args.split):
         have = [split for split in SPLITS if scene.indices(split)]
         raise UsageError(f"{args.run} has no {args.split} photos; --split {' or '.join(have)} has some.")
     scores = score(run, scene, args.split)
     if args.out is not None:
-        write_text(args.out, json.dumps(finite(scores), indent=1) + "\n")
+        console.write_text(args.out, json.dumps(console.finite(scores), indent=1) + "\n")
     elif args.split == "test":
         runs.write_evaluation(args.run, scores)
-    emit(args, scores, score_lines(scores))
+    console.emit(args, scores, score_lines(scores))
     return 0
 
 
@@ -249,8 +259,9 @@ def render(args: argparse.Namespace) -> int:
     with display_on(sys.stderr) as display:
         for note in path.notes:
             display.line(note)
-        files = render_path(run, path, out, args.channel or ["rgb"], args.background, args.frames, Counter(display, "frame"))
-    emit(args, {"files": [str(file) for file in files], "frames": len(path.cameras), "fps": path.fps}, map(str, files))
+        with console.when_interrupted("interrupted; the frames that are done are kept, and the same command goes on with them"):
+            files = render_path(run, path, out, args.channel or ["rgb"], args.background, args.frames, Counter(display, "frame"))
+    console.emit(args, {"files": [str(file) for file in files], "frames": len(path.cameras), "fps": path.fps}, map(str, files))
     return 0
 
 
@@ -263,9 +274,9 @@ def doctor(args: argparse.Namespace) -> int:
         result, lines = examination.build_kernels() if args.build else examination.report(config.machine)
     out = args.out if args.settings in (None, "-") else Path(args.settings)
     if out is not None:
-        write_text(out, "\n".join(lines) + "\n")
+        console.write_text(out, "\n".join(lines) + "\n")
     if out is None or args.json:
-        emit(args, result, lines)
+        console.emit(args, result, lines)
     return 0
 
 
@@ -274,39 +285,13 @@ def open_run(folder: Path, machine: MachineSettings) -> "Run":
     from nerf_app import run as runs
     run = runs.open_run(folder, machine)
     if run.note:
-        say(run.note)
+        console.say(run.note)
     return run
-
-
-def emit(args: argparse.Namespace, result: dict[str, Any], lines: Iterable[str]) -> None:
-    """What a command found, on stdout: one object with --json, else the lines."""
-    if args.json:
-        print(json.dumps(finite(result)))
-    else:
-        for line in lines:
-            print(line)
-
-
-def finite(value: Any) -> Any:
-    """The same lists and dictionaries with None in place of NaN and infinities, for which JSON has no word."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def number(value: float | None, digits: int) -> str:
     """A mean for a table; there is none where no photo was scored."""
     return "none" if value is None else f"{value:.{digits}f}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """A small file where the user asked for it."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ResourceError(f"cannot write {path} ({error.strerror}); give another --out.") from None
 
 
 @dataclass(frozen=True)
@@ -342,8 +327,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         flag = next((text for text in unknown if text.startswith("-")), unknown[0])
-        near = difflib.get_close_matches(flag, re.findall(r"--[a-z-]+", args.parser.format_help()), n=1)
-        args.parser.error(f"{flag} is not known here" + (f", perhaps {near[0]} is meant" if near else ""))
+        known = re.findall(r"--([a-z-]+)", args.parser.format_help())
+        near = difflib.get_close_matches(flag.lstrip("-").partition("=")[0], known, n=1, cutoff=NEAR)
+        args.parser.error(f"{flag} is not known here" + (f", perhaps --{near[0]} is meant" if near else ""))
     return args
 
 
@@ -375,126 +361,11 @@ def is_of_machine(name: str) -> bool:
     return name.startswith("machine.")
 
 
-def new_folder(scene: Path) -> Path:
-    """runs/<scene>-<UTC time>-<four random digits>, free of odd characters."""
-    place = scene.resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", (place.parent if place.is_file() else place).name).strip("-.")[:60]
-    return Path("runs") / f"{name or 'scene'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-
-
-def require_writable(folder: Path) -> None:
-    """Fails now rather than after the training: the nearest folder that is there takes a file."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise ResourceError(f"cannot write in {place} ({error.strerror}); give another --out.") from None
-
-
-# Signals, streams and exit codes.
-
-class Stop(threading.Event):
-    """Set by the first SIGINT or SIGTERM; `signal` is its number, 0 before."""
-
-    signal = 0
-
-
-@contextmanager
-def stopping() -> Iterator[Stop]:
-    """Within it the first signal asks the work to end at the next good moment, the second ends it at once."""
-    stop = Stop()
-
-    def receive(number: int, frame: object) -> None:
-        if stop.signal:
-            raise SystemExit(128 + number)
-        stop.signal = number
-        stop.set()
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def end_on_signal(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives the exit code: 0 done, 1 a bug, 2 usage, 3 data, 4 no room, 5 missing part, 6 diverged."""
-    prepare_streams()
+    """Runs one command and gives the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    before = {number: signal.signal(number, end_on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    code = 0
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
-            args = parse(given)
-            code = args.function(args)
-            sys.stdout.flush()
-    except SystemExit as ending:  # --help, or a signal
-        code = ending.code or 0
-        if code:
-            say("interrupted")
-    except BrokenPipeError:  # whoever reads our output has seen enough
-        pass
-    except Exception as error:
-        code = failed(error, is_verbose=not {"-v", "--verbose"}.isdisjoint(given), is_json="--json" in given)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        release_stdout()
-    return code
 
-
-def failed(error: Exception, is_verbose: bool, is_json: bool) -> int:
-    """Says in one line what went wrong; a bug, or -v, shows the way there first."""
-    code, message = explain(error)
-    if code == BUG or is_verbose:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            say(line, prefix="")
-    say(message)
-    if is_json:
-        print(json.dumps({"error": message, "exit_code": code}))
-    return code
-
-
-def explain(error: Exception) -> tuple[int, str]:
-    """Exit code and message."""
-    if isinstance(error, NerfAppError):
-        return error.exit_code, str(error)
-    said = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("allocate memory|out of memory", said):
-        return NO_ROOM, (f"memory ran out ({said[:200]}); close other programs, or try --set scene.longest_side=800 "
-                         "or --set training.samples_per_step=16384.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NO_ROOM, f"the disk is full ({said}); free some space, or give another --out."
-    if isinstance(error, PermissionError) or isinstance(error, OSError) and error.errno == errno.EROFS:
-        return NO_ROOM, f"no permission ({said}); change it, or give another --out."
-    return BUG, f"unexpected {type(error).__name__}: {said}. This is a fault of nerf_app: please report it with the lines above."
-
-
-def say(text: str, prefix: str = "nerf-app: ") -> None:
-    """One line on stderr; nobody there to read it is no reason to fail."""
-    with suppress(OSError):
-        print(prefix + shown(text, LONGEST_LINE), file=sys.stderr, flush=True)
-
-
-def prepare_streams() -> None:
-    """Any name can be printed in any locale, also where stdout or stderr was closed before we began."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        else:
-            getattr(sys, name).reconfigure(errors="backslashreplace")
-
-
-def release_stdout() -> None:
-    """A reader that has gone must not turn a finished command into a failed one when Python flushes at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def command() -> int:
+        args = parse(given)
+        return args.function(args)
+    return console.guarded(command, is_verbose=not {"-v", "--verbose"}.isdisjoint(given), is_json="--json" in given)

@@ -34,8 +34,13 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def counted(number: int, thing: str) -> str:
+    """1 photo, 12 photos."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 class PlainDisplay:
-    """Lines for a file, a pipe or a journal; of the states, the first and then one every few seconds."""
+    """Lines for a file, a pipe or a journal; of the states, the first, then one every few seconds, and the last."""
 
     def __init__(self, stream: TextIO, every_seconds: float = 5.0) -> None:
         self.stream, self.every_seconds = stream, every_seconds
@@ -53,7 +58,7 @@ class PlainDisplay:
 
     def progress(self, fraction: float, text: str, seconds_left: float | None) -> None:
         """`fraction` 0...1 of the work is done."""
-        if time.monotonic() >= self._next:
+        if fraction >= 1.0 or time.monotonic() >= self._next:
             left = f"   left {duration(seconds_left)}" if seconds_left is not None else ""
             self.line(f"{100 * fraction:3.0f} %   {text}{left}")
             self._next = time.monotonic() + self.every_seconds

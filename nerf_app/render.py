@@ -24,6 +24,7 @@ class Rendering:
     median_distance: Tensor  # [R] scene units, where half the light is stopped; NaN where less than half is
     normals: Tensor | None  # [R, 3] scene axes, length ≤ 1: the mean of what the ray meets
     weights: Tensor  # [S] each sample's part
+    samples: Samples  # what the weights belong to
 
 
 def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
@@ -46,7 +47,7 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
     sums = ops.composite.accumulate(weights, values, samples.ray_indices, rays.count)  # [R, 5]
     median = ops.composite.median_distance(weights.detach(), *packed)
     normals = _normals(positions, output.density, weights, samples, ops) if with_normals else None
-    return Rendering(sums[:, :3], sums[:, 3], sums[:, 4] / sums[:, 3].clamp(min=1e-6), median, normals, weights)
+    return Rendering(sums[:, :3], sums[:, 3], sums[:, 4] / sums[:, 3].clamp(min=1e-6), median, normals, weights, samples)
 
 
 def over(rendering: Rendering, background: Tensor) -> Tensor:

@@ -7,11 +7,12 @@ import json
 import math
 import os
 import re
+import secrets
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,29 @@ import nerf_app
 from nerf_app import checkpoint
 from nerf_app.checkpoint import Header
 from nerf_app.config import Config, to_yaml, values, with_overrides
-from nerf_app.errors import DataError, ResourceError, UsageError
+from nerf_app.errors import DataError, Diverged, ResourceError, UsageError
 from nerf_app.model import RadianceModel, saved_shapes
 from nerf_app.ops.backend import Backend, choose_backend
-from nerf_app.picture import Picture, render_picture, unseen_pixels
+from nerf_app.picture import Picture, render_picture
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.load import load_scene
+from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
-from nerf_app.training.loop import OPTIMISER, Trainer
+from nerf_app.training.loop import GOOD, OPTIMISER, Trainer
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import psnr, ssim
 from nerf_app.training.schedule import Budget
 from nerf_app.training.validation import Validation, on_white
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": (0.0, 0.0, 0.0)}
-METRICS = "metrics.jsonl"
+METRICS, DIVERGED = "metrics.jsonl", "diverged.json"
 STEPPED = re.compile(rb'\{"event": "stepped", "step": (\d+),.*\}\n')
+FIRST_SAVE_SECONDS = 5.0  # after the beginning; every further save waits twice as long, up to the setting
+FIXED = ("field.", "encoding.", "frequency.", "sampling.kind", "sampling.grid_resolution",  # the parameters' shapes
+         "scene.test", "scene.space")  # settings that are decided when a run begins
 FEWEST_SCORED = 3  # photos, however short the time
 
 
@@ -81,9 +86,16 @@ class Run:
         """Who computes."""
         return self.model.ops
 
-    def render(self, camera: Camera, world_from_camera: np.ndarray, background: str | tuple[float, float, float] = "white",
-               *, with_normals: bool = False) -> Picture:
-        """What the camera sees from a pose [4, 4] in input coordinates (OpenGL camera axes); depths in input units."""
+    def render(self, camera: Camera | View, world_from_camera: np.ndarray | None = None,
+               background: str | tuple[float, float, float] = "white", *, with_normals: bool = False) -> Picture:
+        """What the camera sees from a pose [4, 4] in input coordinates (OpenGL camera axes); depths in input units.
+
+        A View (one of `run.views`, say) brings its own pose.
+        """
+        if isinstance(camera, View):
+            camera, world_from_camera = camera.camera, camera.world_from_camera
+        if world_from_camera is None:
+            raise UsageError("a camera needs its pose world_from_camera [4, 4] beside it; a view, such as run.views[0], has one.")
         colour = COLOURS[background] if isinstance(background, str) else background
         pose = self.normalisation.pose_to_scene(world_from_camera)
         return render_picture(self.model, camera, pose, background=colour,
@@ -102,18 +114,32 @@ def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -
     return Run(folder, config, model, header, note)
 
 
-def train(scene: Scene, config: Config, folder: str | Path, stop: threading.Event | None = None) -> Iterator[Event]:
+def train(scene: Scene, config: Config | None = None, folder: str | Path | None = None,
+          on_event: Callable[[Event], None] | None = None) -> Run:
+    """Trains until the budget is used and gives back what was learned, as it was saved.
+
+    Args:
+        config: all settings; None: the defaults, with a budget of five minutes.
+        folder: of the run, not one that holds a run already; without it a new one below runs/.
+        on_event: hears what happens, step by step (training/events.py).
+    """
+    config, folder = config or Config(), new_folder(scene.path) if folder is None else Path(folder)
+    for event in train_events(scene, config, folder):
+        if on_event is not None:
+            on_event(event)
+    return open_run(folder, config.machine)
+
+
+def train_events(scene: Scene, config: Config, folder: str | Path, stop: threading.Event | None = None) -> Iterator[Event]:
     """Trains into a new run folder; yields what happens, and leaves a verified state there whatever happens."""
     folder = Path(folder)
     with _locked(folder):
-        if (folder / checkpoint.CURRENT).exists() or (folder / checkpoint.PREVIOUS).exists():
-            raise ResourceError(f"{folder} already holds a run: `nerf-app resume {folder}` goes on with it, "
-                                "or give another --out.")
+        require_new(folder)
         checkpoint.remove_partial_files(folder)
-        _write_text(folder / "config.yaml", to_yaml(config))
         ops = _backend(config)
         model = RadianceModel(config, scene.is_bounded, ops)
         trainer = _trainer(model, scene, config)
+        yield Note(f"run       {folder}")
         yield Note(f"backend   {ops.why}")
         yield from _train_and_save(trainer, scene, config, folder, Budget(config.training, ops.threads), stop)
 
@@ -127,21 +153,23 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
     with _locked(folder):
         checkpoint.remove_partial_files(folder)
         tensors, header, note = checkpoint.load(folder)
+        before = _saved_config(folder, header)
+        config = _changed(before, overrides or {})
         if note is not None:
             checkpoint.set_damaged_aside(folder)
-        before = _saved_config(folder, header)
-        config = with_overrides(before, overrides or {})
         _check_tensors(folder, tensors, config, is_resumed=True)
-        scene = _same_scene(load_scene(_scene_path(folder, header, scene_path), config.scene), header)
+        scene = _known_scene(_scene_path(folder, header, scene_path), config, header)
         ops = _backend(config)
         trainer = _trainer(RadianceModel(config, header.is_bounded, ops), scene, config)
         trainer.load(tensors, header.progress, header.step)
+        if config.training.learning_rate != before.training.learning_rate:
+            trainer.returns = 0  # their halving was of the other rate
         budget = Budget(config.training, ops.threads, header.seconds)
         if _limits(config) != _limits(before):
             trainer.reopen(budget.fraction(header.step))
-        changes = _changes(scene, header)
-        for text in filter(None, (note, f"resuming at step {header.step}", f"backend   {ops.why}", changes)):
-            yield Note(text)
+        changes = changes_since(header, scene)
+        yield from map(Note, [*([note] if note else []), f"resuming at step {header.step}", f"backend   {ops.why}",
+                              *([f"{changes}: going on with what is there now"] if changes else [])])
         yield from _train_and_save(trainer, scene, config, folder, budget, stop)
 
 
@@ -160,10 +188,9 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
             break
         view = scene.views[indices[place]]
         pixels, ignored = scene.photos.picture(indices[place])
-        unseen = unseen_pixels(view.camera)
-        ignored = unseen if ignored is None else ignored.numpy() | unseen
-        photo, picture = on_white(pixels), run.render(view.camera, view.world_from_camera).rgb
-        photos.append({"path": view.name, "psnr": psnr(picture, photo, ignored), "ssim": ssim(picture, photo, ignored)})
+        photo, picture = on_white(pixels), run.render(view.camera, view.world_from_camera)
+        ignored = ~picture.is_seen if ignored is None else ignored.numpy() | ~picture.is_seen
+        photos.append({"path": view.name, "psnr": psnr(picture.rgb, photo, ignored), "ssim": ssim(picture.rgb, photo, ignored)})
         if on_photo is not None:
             on_photo(done + 1, len(indices))
     photos.sort(key=lambda photo: photo["path"])
@@ -178,48 +205,88 @@ def write_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
 
 def load_scene_of(run: Run, scene_path: str | Path | None = None) -> Scene:
     """The scene that a run was trained on, with the run's own splits and coordinates."""
-    return _same_scene(load_scene(_scene_path(run.folder, run.header, scene_path), run.config.scene), run.header)
+    return _known_scene(_scene_path(run.folder, run.header, scene_path), run.config, run.header)
+
+
+def changes_since(header: Header, scene: Scene) -> str | None:
+    """A sentence where a run's scene is not as it was when the run was saved."""
+    facts = checkpoint.scene_facts(scene)
+    what = [what for what, key in (("photos", "photos_fingerprint"), ("cameras", "views")) if facts[key] != getattr(header, key)]
+    return f"the {' and '.join(what)} changed since this run was trained" if what else None
+
+
+def require_new(folder: Path) -> None:
+    """ResourceError where a folder holds a run already."""
+    if (folder / checkpoint.CURRENT).exists() or (folder / checkpoint.PREVIOUS).exists():
+        raise ResourceError(f"{shown(folder)} already holds a run: `nerf-app resume {shown(folder)}` goes on with it, "
+                            "or give another --out.")
+
+
+def new_folder(scene: Path) -> Path:
+    """runs/<scene>-<UTC time>-<four random digits>, free of odd characters."""
+    place = scene.resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", (place.parent if place.is_file() else place).name).strip("-.")[:60]
+    return Path("runs") / f"{name or 'scene'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
 def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path, budget: Budget,
                     stop: threading.Event | None) -> Iterator[Event]:
-    facts = checkpoint.scene_facts(scene)
+    facts, saved_config = checkpoint.scene_facts(scene), _portable(config, scene, folder)
     scene_path = os.path.relpath(scene.path, folder)
 
-    def save(seconds: float) -> Saved:
+    def save(seconds: float, is_over: bool = False) -> Saved:
         header = Header(format=checkpoint.FORMAT, app_version=nerf_app.__version__, step=trainer.steps_done, seconds=seconds,
-                        backend=trainer.model.ops.why, config=values(config), progress=trainer.progress(),
+                        backend=trainer.model.ops.why, config=values(saved_config), progress=trainer.progress(),
                         scene_path=scene_path, **facts)
-        checkpoint.save(folder, trainer.tensors(), header)
+        checkpoint.save(folder, trainer.tensors(is_over), header)
         return Saved(trainer.steps_done)
 
-    saved_at = time.monotonic()
+    _write_text(folder / "config.yaml", to_yaml(saved_config))
+    (folder / DIVERGED).unlink(missing_ok=True)  # of an earlier sitting
+    saved_at, pause = time.monotonic(), min(FIRST_SAVE_SECONDS, config.training.save_seconds)
     _cut_metrics(folder / METRICS, trainer.steps_done)
-    with open(folder / METRICS, "ab", buffering=0) as metrics:
+    with _told_if_diverged(folder, trainer), open(folder / METRICS, "ab", buffering=0) as metrics:
         for event in train_steps(trainer, budget, stop):
             if isinstance(event, Finished):
-                yield save(event.seconds)
+                yield save(event.seconds, is_over=event.reason != "interrupted")
             with suppress(OSError):  # a full disk costs lines here; that it is full shows when the state is saved
                 metrics.write(_record(event))
             yield event
-            if isinstance(event, Stepped) and time.monotonic() - saved_at > config.training.save_seconds:
+            if isinstance(event, Stepped) and time.monotonic() - saved_at > pause:
                 yield _saved_or_told(save, event.seconds)
-                saved_at = time.monotonic()
+                saved_at, pause = time.monotonic(), min(2.0 * pause, config.training.save_seconds)
 
 
 def _saved_or_told(save: Callable[[float], Saved], seconds: float) -> Saved | Note:
     """A save on the way: where it fails, training goes on with the older state on disk, and the next save may succeed."""
     try:
         return save(seconds)
-    except ResourceError as error:
+    except (ResourceError, Diverged) as error:
         return Note(f"{error} Training goes on and will try again.")
+
+
+@contextmanager
+def _told_if_diverged(folder: Path, trainer: Trainer) -> Iterator[None]:
+    """Leaves diverged.json in the run folder, for whoever looks why."""
+    try:
+        yield
+    except Diverged as error:
+        lower = trainer.settings.learning_rate / 10
+        advice = [f"nerf-app resume RUN --set training.learning_rate={lower:g}", "look for photos with wrong poses or exposures"]
+        facts = {"what": str(error), **_finite(trainer.facts()), "try": advice}  # null: not a finite number
+        with suppress(OSError):
+            _write_text(folder / DIVERGED, json.dumps(facts, indent=1) + "\n")
+        raise
 
 
 def _record(event: Event) -> bytes:
     """The event's line in metrics.jsonl."""
-    record = {"event": type(event).__name__.lower(), **dataclasses.asdict(event)}
-    clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
-    return (json.dumps(clean) + "\n").encode()
+    return (json.dumps({"event": type(event).__name__.lower(), **_finite(dataclasses.asdict(event))}) + "\n").encode()
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """None in place of numbers for which JSON has no word."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
 
 
 def _cut_metrics(path: Path, step: int) -> None:
@@ -235,11 +302,40 @@ def _cut_metrics(path: Path, step: int) -> None:
     os.truncate(path, end)
 
 
+def _portable(config: Config, scene: Scene, folder: Path) -> Config:
+    """The config with its paths relative to the run folder."""
+    def relative(path: str) -> str:
+        place = next((place for place in (Path(path), scene.root / path) if place.exists()), path)  # lists may lie there too
+        return os.path.relpath(place, folder)
+    return _with_paths(config, relative)
+
+
+def _with_paths(config: Config, moved: Callable[[str], str]) -> Config:
+    """The config with other spellings of the paths in it."""
+    test, outside = config.scene.test, config.scene.outside_root
+    is_path = test not in ("auto", "none") and not test.startswith("every:")
+    scene = dataclasses.replace(config.scene, test=moved(test) if is_path else test,
+                                outside_root=None if outside is None else moved(outside))
+    return dataclasses.replace(config, scene=scene)
+
+
 def _saved_config(folder: Path, header: Header) -> Config:
+    """The settings of a saved state, paths as they are seen from here."""
     try:
-        return with_overrides(Config(), header.config)
+        return _with_paths(with_overrides(Config(), header.config), lambda path: os.path.normpath(folder / path))
     except UsageError as error:
         raise DataError(f"{folder / checkpoint.CURRENT} holds settings that this program does not know: {error}") from error
+
+
+def _changed(before: Config, overrides: dict[str, Any]) -> Config:
+    """The config of a run that goes on; UsageError for settings that a run keeps from its beginning."""
+    config = with_overrides(before, overrides)
+    was, now = values(before), values(config)
+    for name in overrides:
+        if name.startswith(FIXED) and now[name] != was[name]:
+            raise UsageError(f"{name} cannot be changed once a run has begun: it was {was[name]}, got {now[name]}; leave it out, "
+                             "or train a new run.")
+    return config
 
 
 def _limits(config: Config) -> tuple[float | None, int | None, str]:
@@ -247,19 +343,12 @@ def _limits(config: Config) -> tuple[float | None, int | None, str]:
     return config.training.minutes, config.training.steps, config.training.clock
 
 
-def _changes(scene: Scene, header: Header) -> str | None:
-    """A sentence where the scene is not as it was when the run began."""
-    facts = checkpoint.scene_facts(scene)
-    what = [what for what, key in (("photos", "photos_fingerprint"), ("cameras", "views")) if facts[key] != getattr(header, key)]
-    return f"the {' and '.join(what)} changed since this run began: going on with what is there now" if what else None
-
-
 def _backend(config: Config) -> Backend:
     return choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
 
 
 def _trainer(model: RadianceModel, scene: Scene, config: Config) -> Trainer:
-    validation = Validation(scene) if scene.indices("val") else None
+    validation = Validation(scene, model.ops.device) if scene.indices("val") else None
     return Trainer(model, PixelBatches(scene, model.ops), validation, config.training, config.machine.seed)
 
 
@@ -271,27 +360,30 @@ def _scene_path(folder: Path, header: Header, scene_path: str | Path | None) -> 
     return path
 
 
-def _same_scene(scene: Scene, header: Header) -> Scene:
-    """The scene in the run's own coordinates; its photos and splits must be those that the run was trained on."""
-    known, found = ({view.name: view.split for view in views} for views in (header.views, scene.views))
-    if known != found:
-        name = sorted(known.items() ^ found.items())[0][0]
-        raise DataError(f"{scene.root} is not what the run was trained on: {len(found)} photos now, {len(known)} then, and "
-                        f"{name} is {found.get(name, 'not there')} now, {known.get(name, 'not there')} then. "
+def _known_scene(path: Path, config: Config, header: Header) -> Scene:
+    """The scene with the run's own splits and coordinates; its photos must be those that the run was trained on."""
+    known = {view.name: view.split for view in header.views}
+    scene = load_scene(path, config.scene, known)
+    found = {view.name for view in scene.views}
+    if known.keys() != found:
+        name = min(known.keys() ^ found)
+        raise DataError(f"{shown(scene.root)} is not what the run was trained on: {len(found)} photos now, {len(known)} then, "
+                        f"and {shown(name)} is {'not there' if name in known else 'new'}. "
                         "Give the run's own photos with --scene DIR.")
-    return dataclasses.replace(scene, normalisation=header.normalisation(), is_bounded=header.is_bounded)
+    return dataclasses.replace(scene, normalisation=header.normalisation(), is_bounded=header.is_bounded, notes=header.notes)
 
 
 def _check_tensors(folder: Path, tensors: dict[str, Tensor], config: Config, *, is_resumed: bool) -> None:
     """What a scene file holds must be what its settings ask for, neither less nor more; before any memory is taken for it."""
     allowed = saved_shapes(config)
     optimiser = dict.fromkeys(OPTIMISER, allowed["model.parameters"])
+    known = allowed | optimiser | {GOOD: allowed["model.parameters"]}
     file = folder / checkpoint.CURRENT
     for name in (allowed | optimiser if is_resumed else allowed):
         if name not in tensors:
             raise DataError(f"{file} lacks {name}, which its settings ask for: go back to a copy from before it was changed.")
     for name, tensor in tensors.items():
-        shapes = (allowed | optimiser).get(name, set())
+        shapes = known.get(name, set())
         if tuple(tensor.shape) not in shapes or tensor.dtype != torch.float32:
             asked = " or ".join(str(list(shape)) for shape in sorted(shapes)) or "absent"
             raise DataError(f"{file}: {name} must be {asked} by its settings, got {list(tensor.shape)} {tensor.dtype}. "

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nerf_app import cli, config, errors
+from nerf_app import cli, config, console, errors
 from nerf_app.settings import MachineSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ def do_instead(monkeypatch, function, command: str = "doctor") -> None:
 
 
 def raising(error: BaseException):
-    def function(args):
+    def function(*_):
         raise error
     return function
 
@@ -118,6 +118,11 @@ def test_of_two_values_for_one_setting_the_later_wins():
     (["train", "x", "--minutes", "soon"], "training.minutes must be a number"),
     (["train", "x", "--minutes", "-1"], "at least 0"),
     (["train", "x", "--minuts", "3"], "--minuts is not known here, perhaps --minutes is meant"),
+    (["render", "x", "--foo"], "--foo is not known here; `nerf-app"), (["render", "x", "--frame=3"], "perhaps --frames is meant"),
+    (["render", "x", "--background", "greenish"], "a colour's name or transparent, got greenish"),
+    (["train", "x", "--minutes", "0"], "training.minutes must be a number, at least 0.001"),
+    (["train", "x", "--set", "scene.test=every:1"], "every:N needs a whole number N of at least 2"),
+    (["train", "x", "--test", "nowhere.txt"], "a file that lists photos; nowhere.txt is none"),
     (["train"], "SCENE"), (["train", "x", "y"], "y is not known here"), ([], "COMMAND"), (["fly"], "'fly'"),
     (["train", "x", "--preset", "nurf"], "did you mean nerf?"), (["train", "x", "--field", "voxels"], "hashgrid or frequency"),
     (["render", "x", "--size", "big"], "WIDTHxHEIGHT"), (["render", "x", "--fps", "0"], "above 0"),
@@ -129,6 +134,21 @@ def test_what_cannot_be_meant_ends_with_exit_code_2_and_one_line(arguments, says
     assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("nerf-app: ") and err.count("\n") == 1 and says in err
+
+
+@pytest.mark.parametrize("arguments", [["train", "x", "--set", "scene.test=every:1"], ["train", "x", "--test", "nowhere.txt"],
+                                       ["render", "x", "--background", "greenish"]])
+def test_what_is_cheap_to_see_is_refused_before_torch_is_loaded(arguments):
+    script = f"import sys; from nerf_app.cli import main; print(main({arguments!r}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout == "2 False\n"
+
+
+def test_a_list_of_test_photos_may_lie_beside_the_photos(tmp_path, monkeypatch):
+    (tmp_path / "kept.txt").write_text("a.png")
+    monkeypatch.setattr("nerf_app.scene.load.load_scene", raising(errors.DataError("this far")))
+    for scene in (tmp_path, tmp_path / "transforms.json", tmp_path / "sparse/0"):
+        assert cli.main(["train", str(scene), "--test", "kept.txt", "--out", str(tmp_path / "run")]) == 3
 
 
 def test_settings_stop_before_any_file_is_read(monkeypatch):
@@ -144,7 +164,7 @@ KINDS = [(errors.UsageError("a"), 2), (errors.DataError("a"), 3), (errors.Resour
          (PermissionError(errno.EACCES, "Permission denied", "x"), 4), (ValueError("a"), 1), (FileNotFoundError("a"), 1),
          (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 4),
          (RuntimeError("CUDA out of memory. Tried to allocate"), 4), (RuntimeError("shapes differ"), 1),
-         (SystemExit(130), 130), (BrokenPipeError(), 0)]
+         (console.Interrupted(130), 130), (BrokenPipeError(), 0)]
 
 
 @pytest.mark.parametrize("error, code", KINDS, ids=[repr(error)[:40] for error, _ in KINDS])
@@ -197,14 +217,17 @@ SCORES = {"psnr": 20.0, "ssim": 0.5, "split": "test",
 
 
 @pytest.fixture
-def runs(monkeypatch):
-    """nerf_app.run with a training of one step and a fixed score."""
+def runs(monkeypatch, tmp_path):
+    """nerf_app.run with a training of one step and a fixed score, and a folder r."""
+    monkeypatch.chdir(tmp_path)
+    Path("r").mkdir()
     from nerf_app import run as real
     from nerf_app.training.events import Finished, Note
-    stand_in = SimpleNamespace(written=[], resumed=[], note=None)
+    stand_in = SimpleNamespace(written=[], resumed=[], note=None, changes=None)
     scene = SimpleNamespace(format="blender", root="lego", notes=("3 photos",), dropped=(), indices=lambda split: [0, 1, 2])
 
     def train(scene, settings, folder, stop):
+        yield Note(f"run       {folder}")
         yield Note("backend   reference")
         yield Finished(1, 0.5, "steps")
 
@@ -214,12 +237,14 @@ def runs(monkeypatch):
 
     def open_run(folder, machine):
         assert isinstance(machine, MachineSettings)
-        return SimpleNamespace(note=stand_in.note)
+        return SimpleNamespace(note=stand_in.note, header=None)
 
     def evaluate(run, scene, split, limit_seconds=None, on_photo=None):
         on_photo(1, 3)
         return {**SCORES, "split": split}
-    replaced = dict(train=train, resume=resume, open_run=open_run, evaluate=evaluate, load_scene_of=lambda run, path: scene,
+    replaced = dict(train_events=train, resume=resume, open_run=open_run, evaluate=evaluate,
+                    load_scene_of=lambda run, path: scene,
+                    changes_since=lambda header, scene: stand_in.changes, require_new=lambda folder: None,
                     write_evaluation=lambda folder, scores: stand_in.written.append((folder, scores["split"])))
     for name, value in replaced.items():
         assert hasattr(real, name)
@@ -234,7 +259,7 @@ def test_train_prints_the_run_folder_as_its_last_line_and_all_else_on_stderr(run
     out, err = capsys.readouterr()
     folder = Path(out.removesuffix("\n"))
     assert folder.parent == Path("runs") and folder.name.startswith("my-scene-20")
-    assert [line.split()[0] for line in err.splitlines()] == ["run", "scene", "3", "backend", "all", "33", "test"]
+    assert [line.split()[0] for line in err.splitlines()] == ["scene", "3", "run", "backend", "all", "33", "test"]
     assert runs.written == [(folder, "test")]
 
 
@@ -274,6 +299,35 @@ def test_eval_with_json_prints_one_object_that_every_parser_reads(runs, tmp_path
     assert "not whole" in err and runs.written == []
 
 
+def test_eval_says_that_photos_changed(runs, capsys):
+    runs.changes = "the photos changed since this run was trained"
+    assert cli.main(["eval", "r"]) == 0
+    assert f"{runs.changes}: the scores compare it with what is there now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["nowhere/scores.json", "folder", "/proc/scores.json"])
+def test_a_score_that_cannot_be_written_is_refused_before_it_is_taken(runs, out, tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("nerf_app.run.evaluate", lambda *_: pytest.fail("it was scored"))
+    assert cli.main(["eval", "r", "--out", str(tmp_path / out)]) == 4
+    err = capsys.readouterr().err
+    assert f"cannot write {tmp_path / out}" in err and err.count("\n") == 1
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder", "r"}
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_the_photos_are_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "scene.safetensors").write_text("")
+    monkeypatch.setattr("nerf_app.scene.load.load_scene", lambda *_: pytest.fail("the photos were read"))
+    assert cli.main(["train", "x", "--out", str(tmp_path)]) == 4
+    err = capsys.readouterr().err
+    assert err.startswith(f"nerf-app: {tmp_path} already holds a run: `nerf-app resume {tmp_path}` goes") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("n_photos, words", [(0, "no photos"), (1, "(1 photo)"), (2, "(1 of 2 photos; `nerf-app eval`")])
+def test_the_closing_line_counts_in_grammar(n_photos, words):
+    assert words in cli.closing_line({"psnr": 20.0, "ssim": 0.5, "photos": [{}]}, n_photos)
+
+
 def test_doctor_writes_the_settings_to_stdout_or_a_file(tmp_path, capsys):
     base = config.to_yaml(config.Config())
     assert cli.main(["doctor", "--settings"]) == 0
@@ -292,17 +346,9 @@ def test_a_place_that_cannot_be_written_shows_before_the_photos_are_read(tmp_pat
     assert "cannot write in" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("scene, name", [("/data/lego", "lego"), ("/data/[odd] näme\n", "odd-n-me"), ("/", "scene"),
-                                         ("/x/" + "a" * 90, "a" * 60)])
-def test_a_new_folder_is_named_after_the_scene_without_odd_characters(scene, name):
-    folder = cli.new_folder(Path(scene))
-    assert folder.parent == Path("runs") and folder.name[:len(name) + 1] == name + "-"
-    assert len(folder.name) == len(name) + len("-20260101-000000-abcd")
-
-
 def test_the_first_signal_asks_and_the_second_ends_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    with cli.stopping() as stop:
+    with console.stopping() as stop:
         assert not stop.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.is_set() and stop.signal == signal.SIGTERM
@@ -321,7 +367,7 @@ def test_an_interrupted_training_saves_says_how_to_go_on_and_ends_with_the_signa
         os.kill(os.getpid(), number)
         assert stop.wait(5)
         yield Finished(5, 1.0, "interrupted")
-    monkeypatch.setattr(real, "train", train)
+    monkeypatch.setattr(real, "train_events", train)
     assert cli.main(["train", "lego", "--out", "r"]) == code
     out, err = capsys.readouterr()
     assert out == "r\n" and "`nerf-app resume r` goes on" in err and runs.written == []
@@ -333,8 +379,28 @@ def test_other_commands_end_at_the_first_signal(number, code, monkeypatch, capsy
         os.kill(os.getpid(), number)
         time.sleep(5)
     do_instead(monkeypatch, wait)
-    assert cli.main(["doctor"]) == code
-    assert capsys.readouterr().err == "nerf-app: interrupted\n"
+    assert cli.main(["doctor", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert err == "nerf-app: interrupted\n" and json.loads(out) == {"error": "interrupted", "exit_code": code}
+
+
+def test_an_interrupted_film_says_that_its_frames_are_kept(runs, monkeypatch, capsys):
+    def render_path(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    monkeypatch.setattr("nerf_app.export.paths.camera_path", lambda *_: SimpleNamespace(notes=(), cameras=(), fps=24.0))
+    monkeypatch.setattr("nerf_app.export.frames.render_path", render_path)
+    assert cli.main(["render", "r", "--json"]) == 130
+    out, err = capsys.readouterr()
+    said = "interrupted; the frames that are done are kept, and the same command goes on with them"
+    assert err == f"nerf-app: {said}\n" and json.loads(out) == {"error": said, "exit_code": 130}
+
+
+def test_a_score_after_training_that_is_interrupted_says_that_the_training_is_saved(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("nerf_app.run.evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+    assert cli.main(["train", "lego", "--json", "--out", str(tmp_path / "r")]) == 143
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said.startswith("interrupted; the training is finished and saved: `nerf-app eval")
 
 
 def test_a_reader_that_closes_the_pipe_early_is_no_fault():

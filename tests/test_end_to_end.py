@@ -112,7 +112,7 @@ from nerf_app.training.events import Finished, Saved
 folder, photos = sys.argv[1:3]
 if photos:
     from nerf_app.config import from_yaml
-    events = run.train(nerf_app.load_scene(photos), from_yaml(sys.argv[3]), folder)
+    events = run.train_events(nerf_app.load_scene(photos), from_yaml(sys.argv[3]), folder)
 else:
     events = run.resume(folder)
 for event in events:
@@ -149,7 +149,7 @@ def test_no_kill_loses_what_was_announced_and_the_end_is_that_of_an_undisturbed_
 
     for _ in runs.resume(folder):
         pass
-    for _ in nerf_app.train(load_scene(photos), config, tmp_path / "truth"):
+    for _ in runs.train_events(load_scene(photos), config, tmp_path / "truth"):
         pass
     disturbed, truth = (checkpoint.load(place) for place in (folder, tmp_path / "truth"))
     assert disturbed[0].keys() == truth[0].keys()

@@ -44,6 +44,7 @@ def test_chunks_do_not_show(model, chunk, monkeypatch):
 def test_a_picture_has_the_shapes_and_the_type_it_promises(model):
     seen = render_picture(model, CAMERA, POSE, with_normals=True)
     shapes = {"rgb": (14, 18, 3), "alpha": (14, 18), "z_depth": (14, 18), "range": (14, 18), "normals": (14, 18, 3)}
+    assert seen.is_seen.shape == (14, 18) and seen.is_seen.dtype == bool and seen.is_seen.all()
     for name, shape in shapes.items():
         assert getattr(seen, name).shape == shape and getattr(seen, name).dtype == np.float32, name
     assert render_picture(model, CAMERA, POSE).normals is None
@@ -85,6 +86,7 @@ def test_what_the_lens_does_not_see_and_where_nothing_is_shows_the_background(mo
     assert not is_valid[0, 0] and is_valid[15, 15]
     inside = AnalyticModel(ball(10.0), reference_ops())  # opaque wherever one looks
     seen = render_picture(inside, BLIND, POSE, background=paper, with_normals=True)
+    np.testing.assert_array_equal(seen.is_seen, is_valid)
     assert np.allclose(seen.rgb[~is_valid], paper)
     assert not seen.alpha[~is_valid].any() and not seen.normals[~is_valid].any()
     assert np.isnan(seen.z_depth[~is_valid]).all() and np.isnan(seen.range[~is_valid]).all()

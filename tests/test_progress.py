@@ -45,7 +45,8 @@ def test_without_a_terminal_there_is_one_plain_line_every_few_seconds(clock):
     assert lines[2] == " 11 %   step 11   loss 0.13727   PSNR 20.0 dB   1,000 rays/s   left 1:29"
     assert "step 50: validation PSNR 24.31 dB, SSIM 0.871" in lines
     assert lines[-1].startswith("the budget is used after 1:40: step 100   loss ")
-    assert sum("%" in line for line in lines) == 10
+    assert lines[-2].startswith("100 %   step 100   loss")
+    assert sum("%" in line for line in lines) == 11
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", stream.getvalue())
 
 

@@ -1,26 +1,22 @@
-"""The run folder: it can be moved, gone on with exactly, and is held by one process at a time."""
+"""A run: the same however it came about, gone on with exactly, and looked at in input coordinates."""
 
 import dataclasses
 import errno
 import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import nerf_app
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.checkpoint import CURRENT, DAMAGED, PARTIAL, PREVIOUS
-from nerf_app.config import from_yaml
+from nerf_app.config import Config, from_yaml
 from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.scene.load import load_scene
 from nerf_app.settings import MachineSettings
@@ -28,7 +24,6 @@ from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
 from tests.requires import requires
 from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_config, sphere_scene, write_blender
 
-ROOT = Path(__file__).resolve().parent.parent
 STEPS = 12
 KINDS = {"hashgrid": {"sampling.steps": 24, "sampling.grid_resolution": 8}, "frequency": TINY_NERF}
 
@@ -51,7 +46,7 @@ def learned(tmp_path_factory):
     """A scene, and a run that has learned it."""
     scene = sphere_scene(n_views=24, size=32)
     folder = tmp_path_factory.mktemp("learned") / "run"
-    finish(nerf_app.train(scene, small_config(200, SHARP), folder))
+    finish(runs.train_events(scene, small_config(200, SHARP), folder))
     return scene, look(folder)
 
 
@@ -71,7 +66,7 @@ def notes_of(events):
 def train_until(step, scene, config, folder):
     """Trains and asks to stop after a step."""
     stop = threading.Event()
-    for event in nerf_app.train(scene, config, folder, stop):
+    for event in runs.train_events(scene, config, folder, stop):
         if isinstance(event, Stepped) and event.step == step:
             stop.set()
 
@@ -99,17 +94,17 @@ def uninterrupted(request, tmp_path_factory, scene):
     machine = {"machine.threads": threads, "machine.backend": backend}
     config = small_config(STEPS, KINDS[kind] | machine | {"training.plateau": 1.0})
     folder = tmp_path_factory.mktemp("whole") / "run"
-    finish(nerf_app.train(scene, config, folder))
+    finish(runs.train_events(scene, config, folder))
     yield config, everything(folder)
     torch.set_num_threads(1)
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path, scene, uninterrupted):
     config, truth = uninterrupted
-    finish(nerf_app.train(scene, config, tmp_path / "run"))
+    finish(runs.train_events(scene, config, tmp_path / "run"))
     assert everything(tmp_path / "run") == truth
     other = dataclasses.replace(config, machine=dataclasses.replace(config.machine, seed=1))
-    finish(nerf_app.train(scene, other, tmp_path / "other"))
+    finish(runs.train_events(scene, other, tmp_path / "other"))
     assert everything(tmp_path / "other")[0]["model.parameters"] != truth[0]["model.parameters"]
 
 
@@ -136,7 +131,7 @@ def die(scene, config, folder, saved_at, lost_at):
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs.time, "monotonic", clock)
-        for event in nerf_app.train(scene, config, folder):
+        for event in runs.train_events(scene, config, folder):
             if isinstance(event, Stepped) and event.step == saved_at:
                 clock.now += 3600.0
             if isinstance(event, Saved if lost_at == saved_at else Stepped) and event.step == lost_at:
@@ -170,8 +165,8 @@ def test_resuming_again_and_again_is_the_same_as_never_having_stopped(tmp_path, 
 def test_a_run_stopped_before_its_first_step_is_resumed_too(tmp_path, scene):
     stop = threading.Event()
     stop.set()
-    finish(nerf_app.train(scene, small_config(3), tmp_path / "run", stop))
-    finish(nerf_app.train(scene, small_config(3), tmp_path / "truth"))
+    finish(runs.train_events(scene, small_config(3), tmp_path / "run", stop))
+    finish(runs.train_events(scene, small_config(3), tmp_path / "truth"))
     finish(runs.resume(tmp_path / "run"))
     assert everything(tmp_path / "run")[0] == everything(tmp_path / "truth")[0]
 
@@ -180,7 +175,7 @@ def test_a_run_stopped_before_its_first_step_is_resumed_too(tmp_path, scene):
 
 def test_a_finished_run_has_nothing_left_to_do_until_it_is_given_more(tmp_path, scene):
     folder = tmp_path / "run"
-    finish(nerf_app.train(scene, small_config(10), folder))
+    finish(runs.train_events(scene, small_config(10), folder))
     metrics = (folder / "metrics.jsonl").read_text()
     events = finish(runs.resume(folder))
     assert events[-2:] == [Saved(10), Finished(10, events[-1].seconds, "budget")]
@@ -195,7 +190,7 @@ def test_a_finished_run_has_nothing_left_to_do_until_it_is_given_more(tmp_path, 
 def test_a_run_that_stood_still_goes_on_when_it_is_given_more(tmp_path, scene, monkeypatch):
     monkeypatch.setattr("nerf_app.training.validation.Validation.score", lambda self, model: (1.0, 0.5))
     monkeypatch.setattr("nerf_app.training.validation.Validation.n_rays", 0)
-    first = finish(nerf_app.train(scene, small_config(40, {"training.plateau": 0.2}), tmp_path))[-1]
+    first = finish(runs.train_events(scene, small_config(40, {"training.plateau": 0.2}), tmp_path))[-1]
     assert first.reason == "plateau"
     assert finish(runs.resume(tmp_path))[-1] == Finished(first.step, pytest.approx(first.seconds, abs=0.5), "plateau")
     second = finish(runs.resume(tmp_path, overrides={"training.steps": 120}))[-1]
@@ -208,7 +203,7 @@ def test_minutes_that_were_used_count_when_a_run_goes_on(tmp_path, scene, monkey
     config = small_config(1000, {"training.minutes": 1.0})
     for _ in range(2):
         stop, steps = threading.Event(), 0
-        for event in runs.resume(tmp_path, stop=stop) if _ else nerf_app.train(scene, config, tmp_path, stop):
+        for event in runs.resume(tmp_path, stop=stop) if _ else runs.train_events(scene, config, tmp_path, stop):
             if isinstance(event, Stepped):
                 clock.now, steps = clock.now + 10.0, steps + 1
                 if not _ and steps == 2:
@@ -261,10 +256,31 @@ def test_what_is_needed_to_go_on_must_be_there(tmp_path, scene, name):
 
 def test_a_field_cannot_change_under_way(tmp_path, scene):
     train_until(2, scene, small_config(8), tmp_path / "run")
-    with pytest.raises(DataError, match="A run keeps the field it began with"):
-        finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": 3}))
+    for name, value, was in (("encoding.levels", 3, 4), ("field.kind", "frequency", "hashgrid"), ("scene.test", "none", "auto")):
+        with pytest.raises(UsageError, match=f"{name} cannot be changed once a run has begun: it was {was}, got {value}; leave"):
+            finish(runs.resume(tmp_path / "run", overrides={name: value}))
+    assert finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": "4", "training.steps": 9}))[-1].step == 9
     with pytest.raises(UsageError, match="encoding.levels"):
         finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": 99}))
+
+
+def test_a_larger_budget_stands_in_the_settings_file_too(tmp_path, scene):
+    finish(runs.train_events(scene, small_config(2), tmp_path))
+    finish(runs.resume(tmp_path, overrides={"training.steps": 3}))
+    assert from_yaml((tmp_path / "config.yaml").read_text()) == small_config(3)
+
+
+# What a kill costs.
+
+@pytest.mark.parametrize("save_seconds, saved_at", [(60.0, [6, 17, 38, 79, 140, 201]), (15.0, [6, 17, 33, 49]), (2.0, [3, 6, 9])])
+def test_the_first_save_comes_early_and_the_next_ones_ever_less_often(tmp_path, scene, monkeypatch, save_seconds, saved_at):
+    clock, saved = Clock(), []
+    monkeypatch.setattr(runs.time, "monotonic", clock)
+    monkeypatch.setattr(checkpoint, "save", lambda folder, tensors, header: saved.append(clock.now - 1000.0))
+    for event in runs.train_events(scene, small_config(saved_at[-1], {"training.save_seconds": save_seconds,
+                                                                      "training.samples_per_step": 256}), tmp_path):
+        clock.now += isinstance(event, Stepped)
+    assert saved[:-1] == saved_at  # seconds, a step each; the last one is that of the end
 
 
 # A full disk.
@@ -277,8 +293,8 @@ def test_a_disk_that_is_full_for_a_while_does_not_end_the_training(tmp_path, sce
             raise ResourceError("no room.")
         real(folder, tensors, header)
     monkeypatch.setattr(checkpoint, "save", save)
-    events = finish(nerf_app.train(scene, small_config(8, {"training.save_seconds": 0.0}), tmp_path))
-    assert notes_of(events)[1:] == ["no room. Training goes on and will try again."] * 3
+    events = finish(runs.train_events(scene, small_config(8, {"training.save_seconds": 0.0}), tmp_path))
+    assert notes_of(events)[2:] == ["no room. Training goes on and will try again."] * 3
     assert [event.step for event in events if isinstance(event, Saved)] == [1, 2, 6, 7, 8, 8]
 
 
@@ -287,13 +303,13 @@ def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path, scene, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(os, "fsync", no_room)
     with pytest.raises(ResourceError, match="step 3 could not be saved .No space left on device") as caught:
-        finish(nerf_app.train(scene, small_config(3), tmp_path))
+        finish(runs.train_events(scene, small_config(3), tmp_path))
     assert caught.value.exit_code == 4
 
 
 def test_metrics_that_cannot_be_written_cost_lines_and_not_the_training(tmp_path, scene):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    assert finish(nerf_app.train(scene, small_config(3), tmp_path))[-1].step == 3
+    assert finish(runs.train_events(scene, small_config(3), tmp_path))[-1].step == 3
 
 
 # Looking at it.
@@ -302,7 +318,7 @@ def test_a_moved_run_gives_the_same_picture(tmp_path, photos):
     home = tmp_path / "home"
     shutil.copytree(photos, home / "photos")
     here = load_scene(home / "photos")
-    finish(nerf_app.train(here, small_config(5), home / "run"))
+    finish(runs.train_events(here, small_config(5), home / "run"))
     run = look(home / "run")
     view = here.views[here.indices("test")[0]]
     truth = run.render(view.camera, view.world_from_camera, with_normals=True)
@@ -317,7 +333,7 @@ def test_a_moved_run_gives_the_same_picture(tmp_path, photos):
 
 
 def test_the_run_knows_the_scene_in_input_coordinates(tmp_path, scene):
-    finish(nerf_app.train(scene, small_config(1), tmp_path))
+    finish(runs.train_events(scene, small_config(1), tmp_path))
     run = look(tmp_path)
     assert [(view.name, view.split, view.camera) for view in run.views] == [(v.name, v.split, v.camera) for v in scene.views]
     assert all(np.array_equal(a.world_from_camera, b.world_from_camera) for a, b in zip(run.views, scene.views))
@@ -375,113 +391,20 @@ def test_an_evaluation_without_time_still_scores_three_photos_from_all_over(lear
     assert [photo["path"] for photo in scores["photos"]] == [f"photos/{i:03}.png" for i in (0, 8, 16)]
 
 
-# One process, one folder, one set of photos.
-
-def test_a_folder_in_use_is_refused_and_its_holder_named(tmp_path, scene):
-    folder = tmp_path / "run"
-    events = nerf_app.train(scene, small_config(5), folder)
-    next(events)
-    script = ("import sys; from nerf_app import run\nfrom nerf_app.errors import ResourceError\n"
-              "try: next(run.resume(sys.argv[1]))\nexcept ResourceError as error: print(error)")
-    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    said = re.fullmatch(r"(.*) is in use by process (\d+) since \d{4}-.* UTC: wait for it, or give another --out.\n", done.stdout)
-    assert said and said[1] == str(folder) and int(said[2]) == os.getpid()
-    events.close()
-    with pytest.raises(DataError, match="has no scene.safetensors"):  # free again
-        finish(runs.resume(folder))
-
-
-def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path, scene):
-    finish(nerf_app.train(scene, small_config(1), tmp_path))
-    before = (tmp_path / CURRENT).read_bytes()
-    with pytest.raises(ResourceError, match="already holds a run: `nerf-app resume"):
-        finish(nerf_app.train(scene, small_config(1), tmp_path))
-    assert (tmp_path / CURRENT).read_bytes() == before
-
-
-def test_what_a_run_left_that_never_saved_is_cleared_when_another_begins(tmp_path, scene):
-    events = nerf_app.train(scene, small_config(5), tmp_path)
-    while not isinstance(next(events), Stepped):
-        pass
-    events.close()
-    (tmp_path / f"{PARTIAL}1").write_bytes(b"half")
-    finish(nerf_app.train(scene, small_config(2), tmp_path))
-    assert not list(tmp_path.glob(PARTIAL + "*"))
-    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2]
-
-
-def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, scene, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(runs, "RadianceModel", lambda *_: pytest.fail("time was lost"))
-    for place in (tmp_path / "file/run", tmp_path / "file"):
-        with pytest.raises(ResourceError, match="cannot be written .* give another folder with --out") as caught:
-            next(nerf_app.train(scene, small_config(1), place))
-        assert caught.value.exit_code == 4
-
-
-def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, scene, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-    monkeypatch.setattr(runs.fcntl, "flock", no_locks)
-    with pytest.warns(UserWarning, match="cannot be locked .No locks available.: see to it"):
-        assert finish(nerf_app.train(scene, small_config(1), tmp_path))[-1].step == 1
-
-
-@pytest.fixture
-def own_photos(tmp_path, photos, scene) -> Path:
-    """A copy of the photos that a test may change, with a run of two steps beside it."""
-    shutil.copytree(photos, tmp_path / "photos")
-    train_until(2, load_scene(tmp_path / "photos"), small_config(3), tmp_path / "run")
-    return tmp_path / "photos"
-
-
-def test_changed_photos_and_cameras_are_told_once(tmp_path, own_photos):
-    shutil.copy(own_photos / "photos/001.png", own_photos / "photos/002.png")
-    assert "the photos changed since this run began: going on with what is there now" in notes_of(runs.resume(tmp_path / "run"))
-    assert not any("changed" in note for note in notes_of(runs.resume(tmp_path / "run")))
-    path = own_photos / "transforms_train.json"
-    plain = json.loads(path.read_text())
-    plain["frames"][0]["transform_matrix"][0][3] += 0.001
-    path.write_text(json.dumps(plain))
-    assert "the cameras changed since this run began: going on with what is there now" in notes_of(runs.resume(tmp_path / "run"))
-
-
-def test_other_photos_are_refused(tmp_path, own_photos):
-    shutil.rmtree(own_photos)
-    write_blender(sphere_scene(n_views=17, size=12), own_photos)
-    with pytest.raises(DataError, match="17 photos now, 16 then, and photos/016.png is test now, not there then. .* --scene DIR"):
-        finish(runs.resume(tmp_path / "run"))
-
-
-def test_photos_that_were_moved_are_asked_for_and_found_with_scene(tmp_path, own_photos):
-    own_photos.rename(tmp_path / "away")
-    run = look(tmp_path / "run")  # needs none
-    for needs_photos in (lambda: finish(runs.resume(tmp_path / "run")), lambda: runs.load_scene_of(run)):
-        with pytest.raises(DataError, match=r"was trained on photos in \.\./photos .*, which is not there now: .* --scene DIR"):
-            needs_photos()
-    assert finish(runs.resume(tmp_path / "run", tmp_path / "away"))[-1].step == 3
-    assert look(tmp_path / "run").header.scene_path == "../away"
-    assert runs.load_scene_of(run, tmp_path / "away").indices("test")
-
-
-def test_names_that_are_no_utf_8_train_and_come_back(tmp_path):
-    place, folder = (tmp_path / os.fsdecode(name) for name in (b"\xff [x]\n", b"\xfd"))
-    write_llff(sphere_scene(size=12), place, lambda index: os.fsdecode(b"\xfe%02d.png" % index))
-    scene = load_scene(place)
-    finish(nerf_app.train(scene, small_config(2), folder))
-    run = look(folder)
-    assert [view.name for view in run.views] == [view.name for view in scene.views] and "\udcfe" in run.views[0].name
-    assert len(runs.evaluate(run, runs.load_scene_of(run))["photos"]) == 2
-    assert finish(runs.resume(folder, overrides={"training.steps": 3}))[-1].step == 3
-
-
-def write_llff(scene, folder, name_of):
-    """The scene as poses_bounds.npy, the one format that takes the photos' names from the folder."""
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for index, view in enumerate(scene.views):
-        Image.fromarray(scene.photos.picture(index)[0].numpy()).save(folder / "images" / name_of(index))
-        right, up, back, eye = view.world_from_camera[:3].T
-        lens = [view.camera.height, view.camera.width, view.camera.focal_x_px]
-        rows.append([*np.stack([-up, right, back, eye, lens], 1).ravel(), 4.0, 8.0])
-    np.save(folder / "poses_bounds.npy", rows)
+def test_the_library_trains_and_gives_back_the_run(tmp_path, scene, photos, monkeypatch):
+    heard = []
+    run = nerf_app.train(scene, small_config(3), tmp_path / "mine", heard.append)
+    assert run.folder == tmp_path / "mine" and run.header.step == 3 and isinstance(heard[-1], Finished)
+    finish(runs.train_events(scene, small_config(3), tmp_path / "truth"))
+    truth = look(tmp_path / "truth")
+    view = scene.views[0]
+    assert np.array_equal(run.render(view).rgb, truth.render(view.camera, view.world_from_camera).rgb)
+    with pytest.raises(ResourceError, match="already holds a run"):
+        nerf_app.train(scene, small_config(3), tmp_path / "mine")
+    with pytest.raises(UsageError, match=r"a camera needs its pose .* run.views\[0\]"):
+        run.render(view.camera)
+    monkeypatch.chdir(tmp_path)
+    assert nerf_app.train(scene, small_config(1)).folder.parent == Path("runs")
+    monkeypatch.setattr(runs, "train_events", lambda scene, config, folder: iter([config]))
+    monkeypatch.setattr(runs, "open_run", lambda folder, machine: machine)
+    assert nerf_app.train(scene, on_event=heard.append) == Config().machine and heard[-1] == Config()

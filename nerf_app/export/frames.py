@@ -128,7 +128,7 @@ def _open_folder(run: "Run", path: CameraPath, folder: Path, channels: tuple[str
                                     "move them away or give another --out")
             _clear(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            stored = Request(fingerprint, is_kept, _depth_range(run, path.cameras) if "depth" in channels else None)
+            stored = Request(fingerprint, is_kept, depth_range_of(run, path.cameras) if "depth" in channels else None)
         stored = replace(stored, is_kept=stored.is_kept or is_kept)
         _write_json(asdict(stored), folder / REQUEST)
         for channel in channels:
@@ -231,7 +231,7 @@ def depth_colours(t: np.ndarray) -> np.ndarray:
     return np.stack([light**0.7, 0.04 + 0.92 * light**1.8, 0.25 + 0.35 * np.sin(np.pi * light) + 0.4 * light**4], axis=-1)
 
 
-def _depth_range(run: "Run", cameras: Sequence[PathCamera]) -> DepthRange:
+def depth_range_of(run: "Run", cameras: Sequence[PathCamera]) -> DepthRange:
     """The 1st to 99th percentile of what a few small pictures along the path see: pictures must not set it one by one."""
     kind = "z" if all(one.camera.lens.family == "perspective" for one in cameras) else "range"
     seen = [np.empty(0)]

@@ -9,8 +9,8 @@ from nerf_app.setting import setting
 class HashGridSettings:
     levels: int = setting(8, "resolutions, coarse to fine", low=1, high=32)
     features: int = setting(4, "features per level: 1, 2, 4 or 8", low=1, high=8)
-    coarsest: int = setting(16, "cells along an edge at the first level", low=2)
-    finest: int = setting(1024, "cells along an edge at the last level", low=2)
+    coarsest: int = setting(16, "cells along an edge at the first level", low=2, high=4096)
+    finest: int = setting(1024, "cells along an edge at the last level", low=2, high=65536)
     log2_entries: int = setting(17, "at most 2^this entries a level", low=8, high=24)
 
 

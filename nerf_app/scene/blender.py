@@ -15,7 +15,7 @@ from nerf_app.scene.listing import Listing
 from nerf_app.scene.paths import shown
 from nerf_app.scene.poses import summed_up, without_repeats
 from nerf_app.scene.settings import SceneSettings
-from nerf_app.scene.transforms_file import frame_of, has_frames, read_transforms
+from nerf_app.scene.transforms_file import frame_of, has_frames, read_transforms, why_no_frames, without_entry
 
 NAME = "blender"
 SPLIT_FILES = {split: f"transforms_{split}.json" for split in ("train", "val", "test")}
@@ -31,8 +31,8 @@ def recognises(path: Path) -> bool:
 def missing(path: Path) -> str | None:
     """What lacks where a file has the right name; None where nothing points to this format."""
     folder = path.parent if os.path.isfile(path) else path
-    found = [name for name in SPLIT_FILES.values() if os.path.isfile(folder / name)]
-    return f"{found[0]} is there but has no frames with a transform_matrix" if found and not _files(folder) else None
+    lacking = [lack for name in SPLIT_FILES.values() if (lack := why_no_frames(folder / name))]
+    return lacking[0] if lacking and not _files(folder) else None
 
 
 def read(path: Path, settings: SceneSettings) -> Listing:
@@ -41,16 +41,16 @@ def read(path: Path, settings: SceneSettings) -> Listing:
     files = _files(folder)
     if not files:
         raise DataError(f"{shown(folder)} holds none of {', '.join(SPLIT_FILES.values())} with frames: is it the right folder?")
+    read_files = [read_transforms(name) for name in files.values()]
     frames, mended = [], []
-    for split, name in files.items():
-        file = read_transforms(name)
+    for split, file in zip(files, read_files):
         for index in range(len(file.stated.frames)):
             frame, note = frame_of(file, index, settings, default_suffix=".png")
             frames.append(replace(frame, split=split))
             mended.append(note)
     unique, repeats = without_repeats(frames)
     return Listing(root=folder, format=NAME, frames=unique, up=np.array([0.0, 0.0, 1.0]),
-                   notes=(*summed_up(mended), *repeats))
+                   notes=(*summed_up(mended), *repeats), dropped=tuple(without_entry(read_files, frames)))
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from nerf_app.scene.colmap_files import (
 )
 from nerf_app.scene.colmap_models import camera_from_colmap
 from nerf_app.scene.listing import Frame, Listing, StatedCamera
-from nerf_app.scene.paths import PHOTO_SUFFIXES, image_folders, inside, name_of, photos_below, read_file, shown
+from nerf_app.scene.paths import SPELLED_SUFFIXES, image_folders, inside, name_of, photos_below, read_file, shown
 from nerf_app.scene.poses import HELD_OUT, opengl_from_opencv, without_repeats
 from nerf_app.scene.settings import SceneSettings
 
@@ -123,7 +123,7 @@ def _stored_name(root: Path, folder: str, name: str) -> str:
     """The photo's name under the root. Reduced copies often have another suffix than the photo that was posed."""
     stated = join(folder, name)
     stem = os.path.splitext(stated)[0]
-    candidates = (stated, *(stem + suffix for suffix in PHOTO_SUFFIXES))
+    candidates = (stated, *(stem + suffix for suffix in SPELLED_SUFFIXES))
     return next((candidate for candidate in candidates if os.path.isfile(root / candidate)), stated)
 
 

@@ -136,7 +136,7 @@ def _binary_points(file: _Bytes) -> np.ndarray:
 
 def _lines(path: Path) -> list[str]:
     """The lines without comments, empty ones kept: in images.txt they count."""
-    lines = os.fsdecode(read_file(path, LARGEST_FILE)).split("\n")
+    lines = os.fsdecode(read_file(path, LARGEST_FILE).removeprefix(b"\xef\xbb\xbf")).split("\n")
     return [line.rstrip("\r") for line in lines if not line.startswith("#")]
 
 

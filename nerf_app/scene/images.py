@@ -27,7 +27,7 @@ from nerf_app.scene.sizes import SWAPS_SIDES, PhotoHeader, same_shape
 
 MAX_PIXELS = 200_000_000  # of one photo
 MAX_BYTES = 2**31  # of one file
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")  # and HEIF and EXR, each with a library of its own
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")  # and HEIF and EXR, each with a library of its own
 LOSSY = ("JPEG", "WEBP", "AVIF", "HEIF")  # here black may come back as nearly black
 EXR_MAGIC = b"\x76\x2f\x31\x01"
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
@@ -192,18 +192,18 @@ def _decode(content: bytes, path: Path) -> tuple[np.ndarray, str]:
         return _decode_exr(content, path), "EXR"
     with _image(io.BytesIO(content), path) as image:
         image.load()
-        return np.array(_as_8_bit(image)), image.format or ""
+        return np.array(_as_8_bit(image, path)), image.format or ""
 
 
-def _as_8_bit(image: Image.Image) -> Image.Image:
+def _as_8_bit(image: Image.Image, path: Path) -> Image.Image:
     """The picture as RGB or RGBA. Grey of 16 bits is divided by 257; Pillow itself would cut it at 255."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its grey values need more than 16 bits")
+            raise DataError(f"{shown(path)} holds grey values of more than 16 bits: convert it.")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("its values are floating point")
+        raise DataError(f"{shown(path)} holds floating point values: convert it to 8 or 16 bits, or to EXR.")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 

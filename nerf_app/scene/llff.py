@@ -30,7 +30,7 @@ def missing(path: Path) -> str | None:
     """What lacks where a file has the right name; None where nothing points to this format."""
     folder = _folder(path)
     if os.path.isfile(folder / POSES) and not image_folders(folder):
-        return f"{POSES} is there but no images folder with photos in it"
+        return f"{POSES} is there but no images folder with photos (JPEG, PNG, WEBP, TIFF, HEIF, AVIF, EXR) in it"
     return None
 
 

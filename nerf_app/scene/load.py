@@ -5,7 +5,7 @@ In this order: listing → photos that are there → cameras that fit them → m
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from nerf_app.scene.listing import Frame, Listing
 from nerf_app.scene.masks import decide_masks, find_masks
 from nerf_app.scene.normalise import choose_normalisation, estimate_up
 from nerf_app.scene.paths import PHOTO_SUFFIXES, shown
-from nerf_app.scene.scene import SPLITS, Dropped, Scene, View
+from nerf_app.scene.scene import SPLITS, Dropped, Normalisation, Scene, View
 from nerf_app.scene.settings import SceneSettings
 from nerf_app.scene.sizes import fit_camera
 from nerf_app.scene.splits import choose_splits
 
 FORMATS = (blender, transforms, colmap, llff)  # where several fit, the first counts
+FEWEST_VIEWS = 3
 BROKEN_PART = 0.1  # of the photos that are there: more broken ones than this stop the program
 SILHOUETTE_SIDE = 200  # pixels
 UNSEEN_GRID = 32  # places along each side of a photo
@@ -52,44 +53,71 @@ class _Candidates:
         return np.stack([frame.world_from_camera for frame in self.frames])
 
 
-def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS) -> Scene:
+def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS, splits: Mapping[str, str] | None = None) -> Scene:
     """The scene in a folder (or of one scene file), checked; every photo has been decoded to its end.
 
+    `splits` of a run that goes on, by the photos' names, are taken instead of chosen; a photo it does not know may train.
     Raises DataError with one line for what cannot be used as it is; what can be left out is in `dropped` and `notes`.
     """
     listing, notes = read_listing(Path(path), settings)
     present, left_out, remarks = _split_off_absent(listing, settings)
     candidates, unreadable, more = _open(present)
-    notes += [*remarks, *more]
-    candidates, how, remarks = _decide(candidates, replace(listing, frames=candidates.frames), left_out, settings)
+    total, reasons = len(present) + len(left_out), [*remarks, *listing.notes]
+    _check_count(path, len(present), total, reasons)
+    notes += [*_loud_where_few(len(present), total), *remarks, *more]
+    candidates, how, remarks = _decide(candidates, replace(listing, frames=candidates.frames), left_out, settings, splits)
     notes += remarks
     loaded = load_photos(candidates.files)
     broken = unreadable + [Dropped(candidates.frames[i].name, reason) for i, reason in loaded.broken.items()]
-    notes += _check_broken(broken, len(present), settings) + _check_masks(loaded, candidates.files)
+    remarks = _check_broken(broken, len(present), settings)
+    notes += remarks + _check_masks(loaded, candidates.files)
     candidates = candidates.only([i for i in range(len(candidates.files)) if i not in loaded.broken])
+    _check_count(path, len(candidates.frames), total, remarks + reasons)
     views = tuple(View(frame.name, _kept_camera(camera, file), frame.world_from_camera, split) for frame, file, camera, split
                   in zip(candidates.frames, candidates.files, candidates.cameras, candidates.splits))
-    training = [i for i, view in enumerate(views) if view.split == "train"]  # the others have no say
-    if not training:
-        raise DataError(f"{shown(path)}: no training photo is left: mend the broken ones, or keep fewer for the test.")
-    batch = CameraBatch.from_cameras([views[i].camera for i in training])
-    silhouettes = _silhouettes(loaded.photos, training)
-    normalisation, is_bounded, remarks = choose_normalisation(candidates.poses[training], batch, listing.points,
-                                                              silhouettes, settings.space, listing.depth_range)
+    try:
+        normalisation, is_bounded, remarks = _normalise(views, loaded.photos, listing, settings)
+    except DataError as error:
+        raise DataError(f"{shown(path)} ({_summary(candidates, how)}): {error}") from None
     if listing.up is None:
         up = estimate_up(candidates.poses)
         remarks = [*remarks, "up: estimated from how the cameras were held, ({:.2f}, {:.2f}, {:.2f})".format(*up)]
     else:
         up = listing.up
-    remarks = [*_unseen_part(batch, views, training), *remarks]
     return Scene(path=Path(path), root=listing.root, format=listing.format, views=views, photos=loaded.photos,
                  normalisation=normalisation, is_bounded=is_bounded, up=up,
                  points=listing.points, applied_transform=listing.applied_transform,
                  notes=(_summary(candidates, how), *notes, *remarks), dropped=(*left_out, *broken))
 
 
+def _normalise(views: Sequence[View], photos: Photos, listing: Listing,
+               settings: SceneSettings) -> tuple[Normalisation, bool, list[str]]:
+    """See `choose_normalisation`: by the training photos, the others have no say."""
+    training = [i for i, view in enumerate(views) if view.split == "train"]
+    if not training:
+        raise DataError("no training photo is left: mend the broken ones, or keep fewer for the test.")
+    batch = CameraBatch.from_cameras([views[i].camera for i in training])
+    poses = np.array([views[i].world_from_camera for i in training]).reshape(-1, 4, 4)
+    normalisation, is_bounded, notes = choose_normalisation(poses, batch, listing.points, _silhouettes(photos, training),
+                                                            settings.space, listing.depth_range)
+    return normalisation, is_bounded, [*_unseen_part(batch, views, training), *notes]
+
+
+def _check_count(path: str | Path, left: int, total: int, reasons: Sequence[str]) -> None:
+    """DataError where too few photos are left to learn a scene from, with what became of the others."""
+    if left < FEWEST_VIEWS:
+        why = "; ".join(reasons[:3]) or "its files list no more"
+        raise DataError(f"{shown(path)}: a scene needs {FEWEST_VIEWS} distinct views, but of its {total} photos {left} "
+                        f"can be used ({why}): mend these, or add photos with poses.")
+
+
+def _loud_where_few(left: int, total: int) -> list[str]:
+    return [f"FEWER THAN HALF OF THE PHOTOS CAN BE USED: {left} of {total}"] if left < 0.5 * total else []
+
+
 def _unseen_part(batch: CameraBatch, views: Sequence[View], training: Sequence[int]) -> list[str]:
-    """A note where lenses do not say what some pixels see, counted on a grid of places in each photo."""
+    """A note where lenses do not say what some pixels see, counted on a grid of places in each photo; DataError where
+    they say it of none."""
     places = (torch.arange(UNSEEN_GRID) + 0.5) / UNSEEN_GRID
     rows, columns = (part.reshape(-1) for part in torch.meshgrid(places, places, indexing="ij"))
     unseen = 0.0
@@ -99,6 +127,8 @@ def _unseen_part(batch: CameraBatch, views: Sequence[View], training: Sequence[i
         _, is_valid = batch.directions(indices, columns.double() * camera.width, rows.double() * camera.height)
         unseen += float((~is_valid).double().mean()) * camera.width * camera.height
     total = sum(views[i].camera.width * views[i].camera.height for i in training)
+    if unseen >= total:
+        raise DataError("the lens says of no pixel where it looks: correct its distortion coefficients.")
     return [f"about {unseen:,.0f} of {total:,} pixels lie beyond what the lens can see and are left out"] if unseen else []
 
 
@@ -121,9 +151,11 @@ def read_listing(path: Path, settings: SceneSettings) -> tuple[Listing, list[str
 
 def _unknown(path: Path) -> str:
     """What was found where no format fits, and what is missing for the nearest."""
-    lacking = [f"nearest is {module.NAME}: {lack}" for module in FORMATS if (lack := module.missing(path))]
-    cure = lacking[0] if lacking else ("there must be transforms.json, transforms_train.json, a COLMAP model (sparse/0) or "
-                                       "poses_bounds.npy; photos alone need poses first, from COLMAP for instance")
+    lacking = [lack for module in FORMATS if (lack := module.missing(path))]
+    if lacking:
+        return f"{shown(path)} is no scene: {lacking[0]} (found {_contents(path)})."
+    cure = ("there must be transforms.json, transforms_train.json, a COLMAP model (sparse/0) or "
+            "poses_bounds.npy; photos alone need poses first, from COLMAP for instance")
     return f"{shown(path)} is no scene of a known format: found {_contents(path)}; {cure}."
 
 
@@ -149,10 +181,8 @@ def _split_off_absent(listing: Listing, settings: SceneSettings) -> tuple[list[F
     notes = [_some([drop.name for drop in left_out if drop.reason == reason], f"left out, {shown(reason)}")
              for reason in dict.fromkeys(drop.reason for drop in left_out)]
     if settings.is_strict or not present:
-        raise DataError(f"{shown(listing.root)}: {notes[-1]}: put the photos there, or correct what lists them.")
-    total = len(present) + len(left_out)
-    if len(present) < 0.5 * total:
-        notes.insert(0, f"FEWER THAN HALF OF THE PHOTOS CAN BE USED: {len(present)} of {total}")
+        cure = "correct what lists them, or leave out --strict" if settings.is_strict else "or correct what lists them"
+        raise DataError(f"{shown(listing.root)}: {'; '.join(notes[:3])}: put the photos there, {cure}.")
     return present, left_out, notes
 
 
@@ -177,12 +207,15 @@ def _open(frames: Sequence[Frame]) -> tuple[_Candidates, list[Dropped], list[str
 
 
 def _decide(candidates: _Candidates, listing: Listing, left_out: Sequence[Dropped],
-            settings: SceneSettings) -> tuple[_Candidates, str, list[str]]:
+            settings: SceneSettings, known: Mapping[str, str] | None) -> tuple[_Candidates, str, list[str]]:
     """The candidates with masks, splits and the size they are kept in; how the test was chosen; notes."""
     found, is_stated, notes = find_masks(listing, candidates.files, settings)
     masks, remarks = decide_masks(found, is_stated, candidates.files, candidates.cameras, candidates.poses, settings.masks)
-    splits, how = choose_splits([frame.name for frame in candidates.frames], [frame.split for frame in candidates.frames],
-                                settings.test, listing.root, {drop.name for drop in left_out})
+    names, stated = zip(*((frame.name, frame.split) for frame in candidates.frames))
+    if known is None:
+        splits, how = choose_splits(names, stated, settings.test, listing.root, {drop.name for drop in left_out})
+    else:
+        splits, how = [known.get(name, "train") for name in names], "the run's own"
     files = [replace(file, masks=masks.get(i, ()), kept_size=None if split == "test" else _kept_size(file, settings))
              for i, (file, split) in enumerate(zip(candidates.files, splits))]
     reduced = sum(file.kept_size not in (None, file.size) for file in files)
@@ -220,7 +253,7 @@ def _check_masks(loaded: LoadedPhotos, files: Sequence[PhotoFile]) -> list[str]:
     masked = [i for i, file in enumerate(files) if file.masks and i not in loaded.broken]
     if empty and len(empty) == len(masked):
         raise DataError(f"all {len(masked)} masks are black everywhere, first that of {shown(empty[0])}: "
-                        "white must mark what counts; correct the masks, or say masks = none.")
+                        "white must mark what counts; correct the masks, or leave them out with --masks none.")
     return [_some(empty, "with a mask that leaves nothing to look at")] if empty else []
 
 

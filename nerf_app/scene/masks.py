@@ -6,6 +6,7 @@ looking at them.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from nerf_app.scene.camera import Camera
 from nerf_app.scene.images import MaskFile, PhotoFile, check_mask_size, fitted_mask, read_header
 from nerf_app.scene.listing import Listing
 from nerf_app.scene.normalise import focus_point
-from nerf_app.scene.paths import PHOTO_SUFFIXES, inside, shown
+from nerf_app.scene.paths import PHOTO_SUFFIXES, UNREAD_SUFFIXES, inside, shown
 from nerf_app.scene.settings import SceneSettings
 from nerf_app.scene.vision import largest_piece
 
 FOLDERS = ("masks", "mask", "images_mask")
 OBJECT_SETS = ("poses_bounds.npy", "cameras_sphere.npz")  # NeRD's and NeuS's mark: there a mask is the object
+KNOWN_SUFFIXES = PHOTO_SUFFIXES + UNREAD_SUFFIXES
 LOOKED_AT = 16  # masks, to decide what they mean
 LOOKED_AT_SIDE = 200  # pixels
 
@@ -67,7 +69,7 @@ class _Stems(dict[Path, dict[str, Path]]):
 
     def __missing__(self, folder: Path) -> dict[str, Path]:
         try:
-            paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES), reverse=True)
+            paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in KNOWN_SUFFIXES), reverse=True)
         except OSError:
             paths = []
         self[folder] = {path.stem: path for path in paths}  # of equal stems the first by name stays
@@ -92,16 +94,19 @@ def _beside(listing: Listing, files: Sequence[PhotoFile], settings: SceneSetting
 def _find_beside(root: Path, photo: Path, stems: _Stems) -> Path | None:
     """For images/front/1.jpg: masks/images/front/1.*, masks/front/1.*, images/front/masks/1.*, images/masks/1.*
 
-    In each of these folders also as 1_mask.* and 1.jpg.*, and beside the photo as 1_mask.*.
+    In each of these folders also as 1_mask.* and 1.jpg.*, and beside the photo as 1_mask.*. For photos in images_4 the
+    folders with _4 at their names come first.
     """
     root, photo = Path(os.path.normpath(root)), Path(os.path.normpath(photo))
     if not photo.is_relative_to(root):
         return None  # whoever allows photos from another folder has not allowed a search there
     parts = photo.parent.relative_to(root).parts
-    folders = [root.joinpath(name, *inner) for inner in (parts, parts[1:]) for name in FOLDERS]
-    folders += [photo.parent / name for name in FOLDERS]
+    reduced = [match[1] for part in parts if (match := re.fullmatch(r"images(_\d{1,4})", part))]
+    names = (*(name + factor for factor in reduced for name in FOLDERS), *FOLDERS)
+    folders = [root.joinpath(name, *inner) for inner in (parts, parts[1:]) for name in names]
+    folders += [photo.parent / name for name in names]
     if photo.parent != root:
-        folders += [photo.parent.parent / name for name in FOLDERS]
+        folders += [photo.parent.parent / name for name in names]
     for folder in folders:
         for stem in (photo.stem, f"{photo.stem}_mask", photo.name):
             if stem in stems[folder]:
@@ -127,9 +132,9 @@ def decide_masks(found: Found, is_stated: bool, files: Sequence[PhotoFile], came
         kinds = {mask.kind for masks in found.values() for mask in masks}
         meaning, why = ("auto", "by the files' own keys") if len(kinds) > 1 else (kinds.pop(), "as the set's files say")
     elif _shows_object(found, files, cameras, poses):
-        meaning, why = "object", "white is one piece where the cameras aim; otherwise say masks = ignore"
+        meaning, why = "object", "white is one piece where the cameras aim; otherwise say --masks ignore"
     else:
-        meaning, why = "ignore", "white is most of the picture, or in pieces; otherwise say masks = object"
+        meaning, why = "ignore", "white is most of the picture, or in pieces; otherwise say --masks object"
     words = {"ignore": "where they are black nobody looks", "object": "where they are black nothing is",
              "auto": "some hide what to ignore, some show the object"}
     if meaning != "auto":

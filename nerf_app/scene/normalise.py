@@ -106,18 +106,20 @@ def _cameras_frame(poses: np.ndarray) -> Normalisation:
         raise DataError(f"camera poses must be finite numbers: {len(bad)} of {len(poses)} are not, first that of photo "
                         f"number {bad[0] + 1}: correct or delete these entries.")
     if len(poses) < 3:
-        raise DataError(f"a scene needs 3 distinct views, this one has {len(poses)} with a pose: add photos.")
+        raise DataError(f"training needs 3 distinct views, {len(poses)} are left for it: mend photos that cannot be used, "
+                        "or keep fewer for the test.")
     centres = poses[:, :3, 3]
     middle = np.median(centres, 0)
     spread = float(np.linalg.norm(centres - middle, axis=1).max())
     if spread <= 1e-9 * np.abs(centres).max():
         where = ", ".join(f"{value:.5g}" for value in middle)
-        raise DataError(f"the cameras must stand apart from each other: all {len(poses)} are at ({where}): "
-                        "photos turned on the spot hold no depth, take some from other places.")
+        raise DataError(f"cameras must stand apart from each other, but all {len(poses)} that train are at ({where}): photos "
+                        "turned on the spot hold no depth: take some from other places, or correct the poses (are they "
+                        "camera-to-world?).")
     frame = Normalisation(middle, 1 / spread)
     distinct = len(np.unique(frame.pose_to_scene(poses)[:, :3].reshape(len(poses), 12).round(6), axis=0))
     if distinct < 3:
-        raise DataError(f"a scene needs 3 distinct views: the {len(poses)} poses are only {distinct} different ones: "
+        raise DataError(f"training needs 3 distinct views, but its {len(poses)} poses are only {distinct} different ones: "
                         "add photos, or correct the poses.")
     return frame
 
@@ -132,16 +134,21 @@ def _unbounded_cube(poses: np.ndarray, batch: CameraBatch, points: np.ndarray | 
     if np.linalg.norm(forwards.mean(0)) > 0.9:
         cube, what = _slab(poses, batch, points, depth_range), "cameras that look the same way"
     elif (cosines > np.cos(np.pi / 4)).mean() > 0.8:
-        cube, what = Cube(focus, float(np.percentile(distances, 90))), "cameras that look at one place"
+        cube, what = Cube(focus, _most(distances)), "cameras that look at one place"
     else:
         middle = np.median(centres, 0)
-        half = 3 * np.percentile(np.linalg.norm(centres - middle, axis=1), 90)
+        half = 3 * _most(np.linalg.norm(centres - middle, axis=1))
         if points is not None:
             half = np.percentile(np.abs(points - middle).max(1), 80)
         cube, what = Cube(middle, float(half)), "cameras that look around"
     outermost = float(np.abs(centres - cube.centre).max()) / FARTHEST
     half = max(cube.half, min(outermost, 2 * cube.half)) or outermost  # one stray camera may not shrink all the rest
     return Cube(cube.centre, half), what
+
+
+def _most(distances: np.ndarray) -> float:
+    """What 90 % of them stay under. None between two of them: of ten cameras, a stray one would count for a tenth."""
+    return float(np.percentile(distances, 90, method="lower"))
 
 
 def _slab(poses: np.ndarray, batch: CameraBatch, points: np.ndarray | None, depth_range: tuple[float, float] | None) -> Cube:

@@ -13,6 +13,8 @@ from nerf_app.errors import DataError
 from nerf_app.scene.settings import SceneSettings
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".exr", ".heic", ".heif", ".avif")
+SPELLED_SUFFIXES = (*PHOTO_SUFFIXES, *(suffix.upper() for suffix in PHOTO_SUFFIXES))
+UNREAD_SUFFIXES = (".bmp", ".gif", ".tga", ".ppm", ".pnm", ".psd")  # found all the same, to say why they are no use
 
 
 def shown(text: object, longest: int = 200) -> str:
@@ -86,11 +88,16 @@ def name_of(root: Path, path: Path) -> str:
 
 
 def photo(root: Path, stated: str, settings: SceneSettings, where: str, default_suffix: str = "") -> Path:
-    """The photo that a file names, perhaps without its suffix: the first suffix that exists, else `default_suffix`."""
-    if Path(stated).suffix.lower() in PHOTO_SUFFIXES:
-        return inside(root, stated, settings, where)
+    """The photo that a file names, perhaps with .jpg for .JPG or without its suffix: the first spelling that exists.
+
+    Where none does: as stated, with `default_suffix` in place of a missing suffix.
+    """
     _refuse_odd_spelling(stated, settings, where)
-    candidates = (stated, *(stated + suffix for suffix in PHOTO_SUFFIXES))
+    stem, suffix = os.path.splitext(stated)
+    if suffix.lower() in PHOTO_SUFFIXES:
+        candidates, default_suffix = (stated, stem + suffix.lower(), stem + suffix.upper()), ""
+    else:
+        candidates = (stated, *(stated + suffix for suffix in SPELLED_SUFFIXES + UNREAD_SUFFIXES))
     chosen = next((name for name in candidates if os.path.isfile(root / name)), stated + default_suffix)
     return inside(root, chosen, settings, where)
 
@@ -103,6 +110,12 @@ def is_photo(name: str) -> bool:
 def photos_below(folder: Path) -> list[str]:
     """Names of the photos in a folder and its subfolders, relative to it, sorted; links to folders are not followed."""
     return sorted(name_of(folder, Path(at, name)) for at, _, names in os.walk(folder) for name in names if is_photo(name))
+
+
+def photos_in(folder: Path) -> list[str]:
+    """Names of the photos in a folder itself, sorted; none where it cannot be read."""
+    _, _, names = next(os.walk(folder), ("", [], []))
+    return sorted(name for name in names if is_photo(name))
 
 
 def image_folders(folder: Path) -> list[Path]:

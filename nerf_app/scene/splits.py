@@ -1,7 +1,7 @@
 """Who trains, who is looked at on the way (validation), and who is kept for the closing score (test)."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,7 +42,9 @@ def _choose(names: Sequence[str], stated: Sequence[str | None], test: str, root:
         for i in _choose_validation([i for i, split in enumerate(splits) if split == "train"]):
             splits[i] = "val"
     if "train" not in splits:
-        raise UsageError(f"test = {shown(test)} leaves no photo to train on: keep fewer for the test.")
+        raise UsageError(f"the set's own files keep all {len(names)} photos that are there for the test: "
+                         "put its training photos there, or choose others with --test every:8." if is_own else
+                         f"--test {shown(test)} leaves no photo to train on: keep fewer for the test.")
     return splits, how
 
 
@@ -57,11 +59,9 @@ def _choose_test(names: Sequence[str], splits: Sequence[str], test: str, root: P
             return set(), "none, too few photos"
         return set(free[::INTERVAL]), f"every {INTERVAL}th"
     if test.startswith("every:"):
-        interval = test.removeprefix("every:")
-        if not (interval.isascii() and interval.isdigit() and len(interval) < 10 and int(interval) >= 2):
-            raise UsageError(f"test = {shown(test)}: every:N needs a whole number N of at least 2, for instance every:8.")
-        return set(free[::int(interval)]), f"every {interval}th" if int(interval) != 2 else "every other"
-    return _listed(names, test, root, absent), f"listed in {shown(test)}"
+        interval = _interval(test)
+        return set(free[::interval]), f"every {interval}th" if interval != 2 else "every other"
+    return _listed(names, test, root, absent), f"listed in {shown(os.path.basename(test))}"
 
 
 def _listed(names: Sequence[str], test: str, root: Path, absent: Collection[str]) -> set[int]:
@@ -70,29 +70,48 @@ def _listed(names: Sequence[str], test: str, root: Path, absent: Collection[str]
     by_last: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         by_last.setdefault(name.rsplit("/", 1)[-1], []).append(i)
+    gone = {*absent, *(name.rsplit("/", 1)[-1] for name in absent)}
     chosen = set()
     for wanted in _read_list(test, root):
         wanted = wanted.removeprefix("./")
-        if wanted in absent:
-            continue
         found = [by_name[wanted]] if wanted in by_name else by_last.get(wanted, [])
+        if not found and wanted in gone:
+            continue
         if len(found) != 1:
             what = "none" if not found else "several: give its path"
             raise UsageError(f"{shown(test)} lists {shown(wanted)}, but of the scene's photos that is {what}, "
                              f"for instance {shown(names[0])}.")
         chosen.add(found[0])
     if not chosen:
-        raise UsageError(f"{shown(test)} lists no photo: write one name a line, or say test = none.")
+        raise UsageError(f"{shown(test)} lists no photo: write one name a line, or say --test none.")
     return chosen
 
 
-def _read_list(test: str, root: Path) -> list[str]:
-    for path in (Path(test), root / test):
+def check_test(test: str, places: Iterable[Path]) -> None:
+    """UsageError for a setting that cannot be meant, before anything is loaded; `places` are where a list may lie."""
+    if test.startswith("every:"):
+        _interval(test)
+    elif test not in ("auto", "none"):
+        _list_file(test, places)
+
+
+def _interval(test: str) -> int:
+    interval = test.removeprefix("every:")
+    if not (interval.isascii() and interval.isdigit() and len(interval) < 10 and int(interval) >= 2):
+        raise UsageError(f"--test {shown(test)}: every:N needs a whole number N of at least 2, for instance every:8.")
+    return int(interval)
+
+
+def _list_file(test: str, places: Iterable[Path]) -> Path:
+    for path in (Path(test), *(place / test for place in places)):
         if path.is_file():
-            break
-    else:
-        raise UsageError(f"test must be auto, none, every:N or a file that lists photos; {shown(test)} is none of them.")
-    content = read_file(path, LIST_BYTES)
+            return path
+    raise UsageError(f"--test must be auto, none, every:N or a file that lists photos; {shown(test)} is none of them.")
+
+
+def _read_list(test: str, root: Path) -> list[str]:
+    path = _list_file(test, [root])
+    content = read_file(path, LIST_BYTES).removeprefix(b"\xef\xbb\xbf")
     if not content.lstrip().startswith(b"["):
         lines = os.fsdecode(content).splitlines()  # names may hold bytes that are no UTF-8
         return [line.strip() for line in lines if line.strip()]

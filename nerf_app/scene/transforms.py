@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from posixpath import normpath
 
+import msgspec
 import numpy as np
 
 from nerf_app.errors import DataError
@@ -20,8 +21,11 @@ from nerf_app.scene.transforms_file import (
     applied_transform,
     frame_of,
     has_frames,
+    is_of_old_nerfstudio,
     json_files,
     read_transforms,
+    why_no_frames,
+    without_entry,
 )
 
 NAME = "transforms"
@@ -34,10 +38,7 @@ def recognises(path: Path) -> bool:
 
 def missing(path: Path) -> str | None:
     """What lacks where a file has the right name; None where nothing points to this format."""
-    file = path if path.suffix == ".json" else path / "transforms.json"
-    if os.path.isfile(file) and not has_frames(file):
-        return f"{shown(file.name)} is there but has no frames with a transform_matrix"
-    return None
+    return why_no_frames(path if path.suffix == ".json" else path / "transforms.json")
 
 
 def read(path: Path, settings: SceneSettings) -> Listing:
@@ -47,10 +48,11 @@ def read(path: Path, settings: SceneSettings) -> Listing:
         raise DataError(f"{shown(path)} holds no JSON file with frames: is it the right folder?")
     if not os.path.isfile(path) and len(files) == 1 and files[0].is_instant_ngp:
         files += [read_transforms(other) for other in _files_with_frames(path) if other != files[0].path]
-    frames, dropped, mended, notes = [], [], [], []
+    frames, dropped, mended, notes, listed = [], [], [], [], []
     for file in files:
         results = [frame_of(file, index, settings) for index in range(len(file.stated.frames))]
         mended += [note for _, note in results]
+        listed += [frame for frame, _ in results]
         arrange = _as_instant_ngp if file.is_instant_ngp else _as_nerfstudio
         arranged, left_out = arrange(file, [frame for frame, _ in results], settings)
         frames += arranged
@@ -59,7 +61,7 @@ def read(path: Path, settings: SceneSettings) -> Listing:
     unique, repeats = without_repeats(frames)
     return Listing(root=files[0].path.parent, format=NAME, frames=unique, up=_up(files[0]),
                    applied_transform=applied_transform(files[0]), notes=(*notes, *summed_up(mended), *repeats),
-                   dropped=tuple(dropped))
+                   dropped=(*dropped, *without_entry(files, listed)))
 
 
 def _main_files(folder: Path) -> list[Path]:
@@ -93,9 +95,14 @@ def _as_nerfstudio(file: TransformsFile, frames: list[Frame], _: SceneSettings) 
 
 def _up(file: TransformsFile) -> np.ndarray:
     """[3] unit vector: +Z, or what an instant-ngp file says."""
-    up = np.array(file.stated.up if file.is_instant_ngp and file.stated.up else [0.0, 0.0, 1.0])
+    if not (file.is_instant_ngp and file.stated.up):
+        return np.array([0.0, 0.0, 1.0])
+    try:
+        up = np.array(msgspec.convert(file.stated.up, tuple[float, float, float]))
+    except msgspec.ValidationError:
+        up = np.zeros(3)
     length = math.hypot(*up)
-    if up.shape != (3,) or not 0.0 < length < np.inf:
+    if not 0.0 < length < np.inf:
         raise DataError(f"{shown(file.path)}: \"up\" must be a direction of three numbers, not {shown(file.stated.up)}: "
                         "correct or delete it.")
     return up / length
@@ -110,8 +117,10 @@ def _notes(file: TransformsFile) -> list[str]:
     for key in ("white_transparent", "black_transparent"):
         if key in file.keys:
             notes.append(f"{name}: {key} is not used; give the photos an alpha channel or masks")
+    if is_of_old_nerfstudio(file):
+        notes.append(f"{name} says no applied_transform: for colmap/sparse/0 beside it that of older nerfstudio is taken")
     overwritten = any((lens.k3 and lens.p1 is not None) or (lens.k4 and lens.p2 is not None)
                       for lens in (file.stated, *file.stated.frames))
-    if overwritten and file.is_instant_ngp and not file.stated.is_fisheye:
+    if overwritten and file.is_instant_ngp and not any(lens.is_fisheye for lens in (file.stated, *file.stated.frames)):
         notes.append(f"{name}: k3 and k4 are not used, as instant-ngp does not use them beside p1 and p2")
     return notes

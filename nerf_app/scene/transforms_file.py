@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 from nerf_app.errors import DataError
 from nerf_app.scene.camera import Lens
 from nerf_app.scene.listing import Frame, StatedCamera
-from nerf_app.scene.paths import inside, name_of, photo, read_file, shown
+from nerf_app.scene.paths import inside, name_of, photo, photos_in, read_file, shown
 from nerf_app.scene.poses import checked_pose
 from nerf_app.scene.settings import SceneSettings
 
@@ -38,6 +39,7 @@ UNREADABLE_KEYS = {"ftheta_p0": "an f-theta lens", "orthographic": "an orthograp
                    "equirectangular": "an equal-area panorama (\"equirectangular\"; \"latlong\" is read)",
                    "rolling_shutter": "a rolling shutter"}
 PERSPECTIVE_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+OLD_APPLIED_TRANSFORM = [[0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0]]
 NUMBERS_OF_DISTORTION = 6  # nerfstudio's distortion_params: k1 k2 k3 k4 p1 p2
 
 
@@ -62,6 +64,8 @@ class Intrinsics(msgspec.Struct, kw_only=True):
     p2: float | None = None
     distortion_params: list[float] | None = None
     latlong: object = None  # whatever is written there switches it on
+    camera_model: str | None = None
+    is_fisheye: bool | None = None
 
 
 class Entry(Intrinsics, kw_only=True):
@@ -78,12 +82,10 @@ class Stated(Intrinsics, kw_only=True):
     """The whole file; keys that do not concern us are passed over."""
 
     frames: list[Entry]
-    camera_model: str | None = None
-    is_fisheye: bool = False
     applied_transform: list[list[float]] | None = None
-    applied_scale: float = 1.0
-    up: list[float] | None = None
-    integer_depth_scale: float = 0.0
+    applied_scale: float | None = None
+    up: object = None  # instant-ngp's is a direction, other tools' is looked at by nobody
+    integer_depth_scale: float | None = None
     train_filenames: list[str] | None = None
     val_filenames: list[str] | None = None
     test_filenames: list[str] | None = None
@@ -113,11 +115,23 @@ def has_frames(path: Path) -> bool:
     return b'"frames"' in text and b'"transform_matrix' in text
 
 
+def why_no_frames(path: Path) -> str | None:
+    """What a file of the right name lacks; None where there is none, or where nothing lacks."""
+    if not os.path.isfile(path) or has_frames(path):
+        return None
+    try:
+        is_empty = re.search(rb'"frames"\s*:\s*\[\s*\]', read_file(path, LARGEST_FILE)) is not None
+    except DataError as error:
+        return str(error)
+    what = "lists no photos: its \"frames\" are empty" if is_empty else "is there but has no frames with a transform_matrix"
+    return f"{shown(path.name)} {what}"
+
+
 def read_transforms(path: Path) -> TransformsFile:
     """The parsed file. JSON that is malformed, says a key twice, holds NaN or no frames is a DataError."""
     text = _without_comments(read_file(path, LARGEST_FILE).removeprefix(b"\xef\xbb\xbf"))
     try:
-        plain = json.loads(text.decode("utf-8"), object_pairs_hook=_without_twins)
+        plain = json.loads(text.decode("utf-8"), object_pairs_hook=_without_twins, parse_int=float)
         keys = frozenset(plain) | frozenset(key for entry in plain["frames"] for key in entry)
         unreadable = [UNREADABLE_KEYS[key] for key in UNREADABLE_KEYS if _is_on(key, plain)]
         if unreadable and not keys & NERFSTUDIO_KEYS:
@@ -182,7 +196,7 @@ def frame_of(file: TransformsFile, index: int, settings: SceneSettings, default_
 
     path = photo(root, spelled(entry.file_path), settings, where, default_suffix)
     depth, depth_scale = entry.depth_file_path, 1e-3
-    if not depth and file.stated.integer_depth_scale > 0:
+    if not depth and (file.stated.integer_depth_scale or 0.0) > 0.0:
         depth, depth_scale = entry.depth_path, file.stated.integer_depth_scale
     return Frame(name=name_of(root, path), path=path, world_from_camera=pose, camera=_camera(file, entry, where),
                  mask=inside(root, spelled(entry.mask_path), settings, where) if entry.mask_path else None,
@@ -197,9 +211,11 @@ def _camera(file: TransformsFile, entry: Entry, where: str) -> StatedCamera:
     width, height = (_side(value, where) for value in (size.w, size.h))
     focal_x, angle_x = _focal_or_angle(focal.fl_x, focal.camera_angle_x, focal.x_fov)
     focal_y, angle_y = _focal_or_angle(focal.fl_y, focal.camera_angle_y, focal.y_fov)
+    is_fisheye = bool(whole.is_fisheye if entry.is_fisheye is None else entry.is_fisheye)
+    model = entry.camera_model or whole.camera_model or ("OPENCV_FISHEYE" if is_fisheye else "OPENCV")
     return StatedCamera(width, height, focal_x, focal_y, whole.cx if entry.cx is None else entry.cx,
                         whole.cy if entry.cy is None else entry.cy, angle_x, angle_y,
-                        _instant_ngp_lens(file, lens) if file.is_instant_ngp else _nerfstudio_lens(file, lens, where))
+                        _instant_ngp_lens(lens, is_fisheye) if file.is_instant_ngp else _nerfstudio_lens(lens, model, where))
 
 
 def _saying(names: tuple[str, ...], entry: Entry, whole: Stated) -> Intrinsics:
@@ -222,13 +238,12 @@ def _focal_or_angle(focal_px: float | None, radians: float | None, degrees: floa
     return (focal_px, None) if focal_px is not None else (None, radians)
 
 
-def _nerfstudio_lens(file: TransformsFile, stated: Intrinsics, where: str) -> Lens:
+def _nerfstudio_lens(stated: Intrinsics, model: str, where: str) -> Lens:
     """k1…k4 are factors of r² r⁴ r⁶ r⁸ (never COLMAP's denominator), p1 and p2 tangential."""
-    model = file.stated.camera_model or ("OPENCV_FISHEYE" if file.stated.is_fisheye else "OPENCV")
     if model == "EQUIRECTANGULAR":
         return Lens("equirectangular")
     if model not in (*PERSPECTIVE_MODELS, "OPENCV_FISHEYE"):
-        raise DataError(f"{shown(file.path)}: camera_model {shown(model)} is not supported: use one of "
+        raise DataError(f"{where}: camera_model {shown(model)} is not supported: use one of "
                         f"{', '.join(PERSPECTIVE_MODELS)}, OPENCV_FISHEYE, EQUIRECTANGULAR.")
     numbers = stated.distortion_params
     if numbers is None:
@@ -239,7 +254,7 @@ def _nerfstudio_lens(file: TransformsFile, stated: Intrinsics, where: str) -> Le
     return Lens("fisheye" if model == "OPENCV_FISHEYE" else "perspective", (k1, k2, k3, k4), tangential=(p1, p2))
 
 
-def _instant_ngp_lens(file: TransformsFile, stated: Intrinsics) -> Lens:
+def _instant_ngp_lens(stated: Intrinsics, is_fisheye: bool) -> Lens:
     """There are four slots, k1 to k4, of which p1 and p2 overwrite the last two; what a slot means depends on the lens.
 
     A fisheye's slots are k1…k4. A zero in p1 or p2 does not overwrite there: colmap2nerf always writes such zeros, and
@@ -248,7 +263,7 @@ def _instant_ngp_lens(file: TransformsFile, stated: Intrinsics) -> Lens:
     if stated.latlong:
         return Lens("equirectangular")
     k1, k2, k3, k4 = (number or 0.0 for number in (stated.k1, stated.k2, stated.k3, stated.k4))
-    if file.stated.is_fisheye:
+    if is_fisheye:
         return Lens("fisheye", (k1, k2, stated.p1 or k3, stated.p2 or k4))
     return Lens("perspective", (k1, k2, 0.0, 0.0), tangential=(k3 if stated.p1 is None else stated.p1,
                                                                 k4 if stated.p2 is None else stated.p2))
@@ -256,16 +271,52 @@ def _instant_ngp_lens(file: TransformsFile, stated: Intrinsics) -> Lens:
 
 def applied_transform(file: TransformsFile) -> np.ndarray | None:
     """[3, 4] affine map from the coordinates before nerfstudio's import to the file's own, its applied_scale multiplied in."""
-    stated = file.stated
-    if stated.applied_transform is None and stated.applied_scale == 1.0:
+    rows, scale = file.stated.applied_transform, file.stated.applied_scale
+    if rows is None and is_of_old_nerfstudio(file):
+        rows = OLD_APPLIED_TRANSFORM
+    scale = 1.0 if scale is None else scale
+    if rows is None and scale == 1.0:
         return None
-    rows = np.eye(4)[:3].tolist() if stated.applied_transform is None else stated.applied_transform
+    rows = np.eye(4)[:3].tolist() if rows is None else rows
     if len(rows) not in (3, 4) or any(len(row) != 4 for row in rows):
         raise DataError(f"{shown(file.path)}: applied_transform must be a 3×4 matrix: correct or delete it.")
-    matrix = np.array(rows[:3], np.float64) * stated.applied_scale
+    matrix = np.array(rows[:3], np.float64) * scale
     if not abs(np.linalg.det(matrix[:, :3])) > 0.0:
         raise DataError(f"{shown(file.path)}: applied_transform and applied_scale cannot be undone: correct or delete them.")
     return matrix
+
+
+def is_of_old_nerfstudio(file: TransformsFile) -> bool:
+    """Whether the coordinates are COLMAP's, turned as nerfstudio turned them before it wrote applied_transform down."""
+    return (file.is_nerfstudio and file.stated.applied_transform is None
+            and os.path.isdir(file.path.parent / "colmap/sparse/0"))
+
+
+def without_entry(files: Sequence[TransformsFile], frames: Sequence[Frame]) -> list[tuple[str, str]]:
+    """(name, reason) of the photos beside those of `frames` that none of the files names.
+
+    Companions of a listed photo (1_mask.png, 1.alpha.png, 1_depth_0001.png) are none, nor is what lies in the scene's
+    own folder, which holds other pictures too. Where more files with frames lie, each may list some of the photos.
+    """
+    root, read = files[0].path.parent, {file.path for file in files}
+    if any(has_frames(other) for other in json_files(root) if other not in read):
+        return []
+    listed: dict[str, set[str]] = {}  # folder -> the photos' names without suffix
+    for frame in frames:
+        folder, name = os.path.split(frame.name)
+        if folder and not folder.startswith(".."):  # whoever allows photos from elsewhere has not allowed a search there
+            listed.setdefault(folder, set()).add(os.path.splitext(name)[0])
+    known = {name_of(root, path) for frame in frames for path in (frame.mask, frame.depth, frame.alpha) if path}
+    found = [f"{folder}/{name}" for folder, stems in sorted(listed.items()) for name in photos_in(root / folder)
+             if not _is_companion(name, stems)]
+    reason = f"no entry in {' or '.join(sorted(shown(file.path.name) for file in files))}"
+    return [(name, reason) for name in found if name not in known]
+
+
+def _is_companion(name: str, stems: set[str]) -> bool:
+    """Whether a file's name is that of a photo in `stems`, perhaps with more behind "_" or "."."""
+    name = name.removeprefix("dynamic_mask_")
+    return any(name[:at] in stems for at, letter in enumerate(name) if letter in "._")
 
 
 def json_files(folder: Path) -> list[Path]:

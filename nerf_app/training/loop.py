@@ -11,6 +11,7 @@ from nerf_app.errors import Diverged
 from nerf_app.model import RadianceModel
 from nerf_app.render import over
 from nerf_app.sampling.draws import BACKGROUND, Draws
+from nerf_app.sampling.occupancy import UNSEEN
 from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import photo_loss
@@ -27,10 +28,11 @@ VALIDATIONS = 10  # in a whole budget, at most
 VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sample of training
 FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
 BETTER = 0.02  # decibel: less is no progress
-BAD_STEPS = 10  # in a row, until training gives up
-OPTIMISER = ("optimiser.first", "optimiser.second")
+BAD_STEPS = 10  # in a row, until training goes back to the best state so far, with half the learning rate
+MOST_RETURNS = 3  # in a run, until training gives up
+OPTIMISER, GOOD = ("optimiser.first", "optimiser.second"), "good.parameters"
 PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction",
-            "bad_steps")
+            "bad_steps", "returns")
 
 
 class Trainer:
@@ -48,7 +50,9 @@ class Trainer:
         self.validated_fraction = 0.0  # of the budget, when the validation photos were last looked at
         self.best_psnr, self.best_fraction = -math.inf, 0.0
         self.samples_since = 0  # the last validation
-        self.bad_steps = 0
+        self.bad_steps = self.returns = 0
+        self.good = model.parameters.flat.clone()  # [P] where to go back to: of the best validation so far
+        self.loss, self.rate = math.nan, math.nan  # of the last step
 
     def step(self, fraction: float) -> tuple[float, float, int, int]:
         """One step of the optimiser: loss, squared error, rays and samples of the step."""
@@ -67,13 +71,14 @@ class Trainer:
         self.samples_per_ray = samples / rays
         self.rays *= min(max(self.settings.samples_per_step / max(samples, 1), 0.5), 2.0)
         self.rays = min(max(self.rays, FEWEST_RAYS), MOST_RAYS)
+        self.loss, self.rate = loss, learning_rate(self.settings, fraction) * 0.5**self.returns
         if not self._is_finite(loss):
             self._skip()
             return loss, error, rays, samples
         self.bad_steps = 0
         parameters = model.parameters
-        ops.adam.adam_step(parameters.flat, parameters.gradients, self.first, self.second, self.steps_done,
-                           learning_rate(self.settings, fraction), parameters.table_size)
+        ops.adam.adam_step(parameters.flat, parameters.gradients, self.first, self.second, self.steps_done, self.rate,
+                           parameters.table_size)
         return loss, error, rays, samples
 
     def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws) -> tuple[float, float, int]:
@@ -102,21 +107,61 @@ class Trainer:
     def _skip(self) -> None:
         self.bad_steps += 1
         self.model.parameters.gradients.zero_()
-        if self.bad_steps >= BAD_STEPS:
-            raise Diverged(f"the loss was not a finite number in {BAD_STEPS} steps in a row, the last one step "
-                           f"{self.steps_done}: none of them was taken, and what was saved before is whole. "
-                           "Try a lower --set training.learning_rate.")
+        if self.bad_steps % BAD_STEPS == 0:
+            if self.returns >= MOST_RETURNS:
+                raise self.diverged()
+            self._return()
+
+    def _return(self) -> None:
+        """Goes on from the best state so far at half the rate, knowing nothing else; steps count on, so other rays are drawn."""
+        self.returns += 1
+        self.model.parameters.flat.copy_(self.good)
+        self.first.zero_()
+        self.second.zero_()
+        if self.model.grid is not None:
+            self.model.grid.load(torch.full_like(self.model.grid.values, UNSEEN))
+        self.rays = float(FEWEST_RAYS)
+        self.best_fraction = self.validated_fraction  # the watch for a plateau begins anew
+
+    def _remember(self) -> None:
+        flat = self.model.parameters.flat
+        if not self.bad_steps and bool(torch.isfinite(flat).all()):
+            self.good.copy_(flat)
+
+    def diverged(self) -> Diverged:
+        """What to raise where going back does not help."""
+        return Diverged(f"the loss was not a finite number in {BAD_STEPS} steps in a row, the last one step {self.steps_done}, "
+                        f"also after going back {self.returns:.0f} times with a lower learning rate: what was saved before is "
+                        "whole. Try a lower --set training.learning_rate.")
+
+    def facts(self) -> dict[str, float]:
+        """Of the last step, for whoever looks why it went wrong."""
+        return {"step": self.steps_done, "loss": self.loss, "learning_rate": self.rate, "rays": int(self.rays),
+                "largest_parameter": float(self.model.parameters.flat.abs().max()), "went_back": int(self.returns)}
 
     def validate(self, fraction: float) -> Validated | None:
-        """The validation photos' score, when it is time for it and not too dear; none where no photo could be spared."""
-        if self.validation is None or fraction < self.validated_fraction + 1.0 / VALIDATIONS:
+        """The validation photos' score, when it is time for it and not too dear; none where no photo could be spared.
+
+        The best state is remembered, to go back to; without photos, that of each such time.
+        """
+        since = fraction - self.validated_fraction
+        if since < 1.0 / VALIDATIONS:
+            return None
+        if self.validation is None:
+            self.validated_fraction = fraction
+            self._remember()
             return None
         if self.validation.n_rays * self.samples_per_ray > VALIDATION_COST * self.samples_since:
             return None
-        self.validations, self.validated_fraction, self.samples_since = self.validations + 1, fraction, 0
+        self.validated_fraction, self.samples_since = fraction, 0
         psnr, ssim = self.validation.score(self.model)
+        if math.isnan(psnr):  # says nothing: neither that it got better nor that it stood still
+            self.best_fraction += since
+            return None
+        self.validations += 1
         if psnr > self.best_psnr + BETTER:
             self.best_psnr, self.best_fraction = psnr, fraction
+            self._remember()
         return Validated(self.steps_done, fraction, psnr, ssim)
 
     @property
@@ -125,9 +170,10 @@ class Trainer:
         stood_still = self.validated_fraction - self.best_fraction
         return self.validations >= FEWEST_VALIDATIONS and stood_still > self.settings.plateau
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What a scene file must hold, beside the model's own tensors, to go on exactly."""
-        return self.model.tensors() | dict(zip(OPTIMISER, (self.first, self.second)))
+    def tensors(self, is_over: bool = False) -> dict[str, Tensor]:
+        """What a scene file must hold to go on exactly; where training is over, nothing to go back to."""
+        tensors = self.model.tensors() | dict(zip(OPTIMISER, (self.first, self.second)))
+        return tensors if is_over else tensors | {GOOD: self.good}
 
     def progress(self) -> dict[str, float | None]:
         """What training adapted, in plain numbers."""
@@ -139,9 +185,11 @@ class Trainer:
         self.model.load(tensors)
         for moment, name in zip((self.first, self.second), OPTIMISER):
             moment.copy_(tensors[name])
+        self.good.copy_(tensors.get(GOOD, tensors["model.parameters"]))
         self.steps_done = step
         for name in PROGRESS:
-            setattr(self, name, -math.inf if progress[name] is None else progress[name])
+            if name in progress:  # an older file may lack some
+                setattr(self, name, -math.inf if progress[name] is None else progress[name])
 
     def reopen(self, fraction: float) -> None:
         """Goes on after the budget was changed, and with it the meaning of a fraction: the watch for a plateau begins anew."""
@@ -156,12 +204,18 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
         if fraction >= 1.0 or trainer.is_on_plateau:
             reason = "budget" if fraction >= 1.0 else "plateau"
             break
+        returns = trainer.returns
         loss, error, rays, samples = trainer.step(fraction)
         step, fraction = trainer.steps_done, budget.fraction(trainer.steps_done)
-        if trainer.bad_steps:
+        if trainer.returns > returns:
+            yield Note(f"{BAD_STEPS} steps in a row were skipped, the last one step {step}: going on from the best state so far "
+                       "with half the learning rate")
+        elif trainer.bad_steps:
             yield Note(f"step {step} was skipped: its loss or gradient was not a finite number")
         validated = trainer.validate(fraction)
         if validated is not None:
             yield validated
         yield Stepped(step, fraction, budget.seconds, budget.seconds_left(step), loss, decibel(error), rays, samples)
+    if reason != "interrupted" and trainer.bad_steps >= BAD_STEPS:  # not one good step since it went back
+        raise trainer.diverged()
     yield Finished(trainer.steps_done, budget.seconds, reason)

@@ -3,11 +3,15 @@
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nerf_app.model import RadianceModel
-from nerf_app.picture import render_picture, unseen_pixels
+from nerf_app.picture import CHUNK
+from nerf_app.rays import Rays, view_rays
+from nerf_app.render import over
 from nerf_app.scene.camera import Camera
+from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Scene
 from nerf_app.training.metrics import psnr, ssim
 
@@ -20,30 +24,35 @@ class Validation:
     Single pixels rather than means over squares: one ray is what a pixel is in training and in the closing score.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, device: torch.device | str = "cpu") -> None:
         indices = scene.indices("val")
-        self.cameras, self.poses, self.photos, self.ignored = [], [], [], []
+        self.rays, self.photos, self.ignored = [], [], []  # of each photo: chunks of Rays, [h, w, 3] 0...1, [h, w] bool
         for index in indices:
             view = scene.views[index]
             pixels, ignored = scene.photos.picture(index)
             stride = math.ceil(math.sqrt(view.camera.width * view.camera.height * len(indices) / MOST_RAYS))
             chosen = slice(stride // 2, None, stride)
-            self.cameras.append(thinned(view.camera, stride))
-            self.poses.append(scene.normalisation.pose_to_scene(view.world_from_camera))
             self.photos.append(on_white(pixels[chosen, chosen]))
-            unseen = unseen_pixels(self.cameras[-1])
+            self.rays.append(_rays(view.camera, scene.normalisation.pose_to_scene(view.world_from_camera), chosen, device))
+            unseen = ~torch.cat([rays.is_valid for rays in self.rays[-1]]).cpu().numpy().reshape(self.photos[-1].shape[:2])
             self.ignored.append(unseen if ignored is None else ignored[chosen, chosen].numpy() | unseen)
 
     @property
     def n_rays(self) -> int:
         """Rays that one look at the photos takes."""
-        return sum(camera.width * camera.height for camera in self.cameras)
+        return sum(ignored.size for ignored in self.ignored)
+
+    def look(self, model: RadianceModel, number: int) -> np.ndarray:
+        """What the model shows in place of the numbered photo: [h, w, 3] 0...1."""
+        with torch.no_grad():
+            parts = [over(model.render(rays), torch.ones_like(rays.origins)).cpu() for rays in self.rays[number]]
+        return torch.cat(parts).clamp(0.0, 1.0).numpy().reshape(self.photos[number].shape)
 
     def score(self, model: RadianceModel) -> tuple[float, float]:
         """Mean PSNR in decibel and mean SSIM over the photos that have one; NaN where none has."""
         scores = []
-        for camera, pose, photo, ignored in zip(self.cameras, self.poses, self.photos, self.ignored, strict=True):
-            picture = render_picture(model, camera, pose).rgb
+        for number, (photo, ignored) in enumerate(zip(self.photos, self.ignored, strict=True)):
+            picture = self.look(model, number)
             scores.append((psnr(picture, photo, ignored), ssim(picture, photo, ignored)))
         psnrs, ssims = ([value for value in column if not math.isnan(value)] for column in zip(*scores, strict=True))
         return tuple(sum(values) / len(values) if values else math.nan for values in (psnrs, ssims))
@@ -57,10 +66,10 @@ def on_white(pixels: Tensor) -> np.ndarray:
     return values[..., :3] * values[..., 3:] + 1.0 - values[..., 3:]
 
 
-def thinned(camera: Camera, stride: int) -> Camera:
-    """The camera whose pixel centres are those of pixels stride // 2, stride // 2 + stride, ... of the given one."""
-    first = stride // 2
-    return Camera(len(range(first, camera.width, stride)), len(range(first, camera.height, stride)),
-                  camera.focal_x_px / stride, camera.focal_y_px / stride,
-                  (camera.centre_x_px - first - 0.5) / stride + 0.5, (camera.centre_y_px - first - 0.5) / stride + 0.5,
-                  camera.lens)
+def _rays(camera: Camera, pose: np.ndarray, chosen: slice, device: torch.device | str) -> list[Rays]:
+    """The rays through the pixels of some rows and columns, row by row, in chunks; `pose` [4, 4] in scene coordinates."""
+    rows, columns = torch.meshgrid(torch.arange(camera.height, device=device)[chosen],
+                                   torch.arange(camera.width, device=device)[chosen], indexing="ij")
+    batch, poses = CameraBatch.from_cameras([camera], device), torch.from_numpy(pose)[None].to(device)
+    chunks = zip(rows.reshape(-1).split(CHUNK), columns.reshape(-1).split(CHUNK))
+    return [view_rays(batch, poses, 0, *pixels) for pixels in chunks]

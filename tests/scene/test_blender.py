@@ -80,9 +80,19 @@ def test_such_a_folder_is_not_taken_for_instant_ngps(tmp_path):
 def test_files_without_frames_are_not_recognised_and_explained(tmp_path):
     write(tmp_path, "train", [])
     assert not blender.recognises(tmp_path)
-    assert blender.missing(tmp_path) == "transforms_train.json is there but has no frames with a transform_matrix"
+    assert blender.missing(tmp_path) == 'transforms_train.json lists no photos: its "frames" are empty'
     with pytest.raises(DataError, match="transforms_train.json"):
         blender.read(tmp_path, SETTINGS)
+
+
+def test_photos_without_an_entry_are_dropped_and_folders_of_no_split_file_are_left_alone(tmp_path):
+    write(tmp_path, "train", ["train/r_0", "train/r_1"])
+    write(tmp_path, "test", ["test/r_0"])
+    (tmp_path / "val").mkdir()
+    for name in ("train/r_10.png", "test/r_0_depth_0001.png", "test/r_0_normal_0001.png", "val/r_0.png"):
+        (tmp_path / name).touch()
+    assert blender.read(tmp_path, SETTINGS).dropped == (
+        ("train/r_10.png", "no entry in transforms_test.json or transforms_train.json"),)
 
 
 def test_a_bad_pose_is_named_with_file_and_photo(tmp_path):

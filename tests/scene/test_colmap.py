@@ -114,6 +114,14 @@ def test_points_seen_in_text_may_be_there_or_not(tmp_path):
     assert [row.name for row in read_images(tmp_path)] == NAMES
 
 
+def test_a_byte_order_mark_that_some_editors_write_is_passed_over(tmp_path):
+    write_text(tmp_path / "sparse/0")
+    for path in (tmp_path / "sparse/0").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    add_photos(tmp_path, *(f"images/{name}" for name in NAMES))
+    check_listing(colmap.read(tmp_path, SETTINGS))
+
+
 def test_an_images_file_without_its_second_lines_is_refused_instead_of_losing_every_other_photo(tmp_path):
     write_text(tmp_path)
     text = (tmp_path / "images.txt").read_text()
@@ -157,6 +165,13 @@ def test_photos_come_from_the_folder_that_has_them_also_reduced_ones_with_anothe
     assert [frame.name for frame in listing.frames] == ["images_8/a (2) x.png", "images_8/b 1.png", "images_8/sub/c.jpg"]
     assert listing.frames[0].camera.width == 600  # as stated; the photo's own size is looked at later
     assert [name for name, _ in listing.dropped] == ["images_8/extra.png"]
+
+
+def test_suffixes_may_be_in_the_other_case(tmp_path):
+    write_binary(tmp_path / "sparse/0")
+    add_photos(tmp_path, *(f"images/{name.replace('jpg', 'JPG')}" for name in NAMES))
+    listing = colmap.read(tmp_path, SETTINGS)
+    assert all(frame.path.is_file() for frame in listing.frames) and listing.dropped == ()
 
 
 def test_photos_may_lie_beside_the_model_without_a_folder_of_their_own(tmp_path):

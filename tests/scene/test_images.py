@@ -33,7 +33,7 @@ def photo(path, pixels, split="train", masks=(), size=None, orientation=1):
     return PhotoFile(path.name, path, header, orientation, tuple(masks), None if split == "test" else size or file.size)
 
 
-@pytest.mark.parametrize("suffix, options, channels", [("png", {}, 3), ("png", {}, 4), ("bmp", {}, 3), ("tif", {}, 3),
+@pytest.mark.parametrize("suffix, options, channels", [("png", {}, 3), ("png", {}, 4), ("tif", {}, 3),
                                                        ("tif", {}, 4), ("webp", {"lossless": True}, 3),
                                                        ("webp", {"lossless": True}, 4)])
 def test_lossless_pixels_come_back_as_they_were_written(tmp_path, suffix, options, channels):
@@ -112,7 +112,7 @@ def test_the_header_tells_orientation_and_focal_length(tmp_path):
     assert header.upright_size == (8, 16)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.95])
 def test_a_file_cut_short_is_broken_and_said_in_one_line(tmp_path, suffix, part):
     path = save(tmp_path / f"a\nb.{suffix}", noise(64, 64, 3))
@@ -154,7 +154,7 @@ def test_a_photo_that_announces_too_many_pixels_is_refused_unread(tmp_path, side
             read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"hello",
+@pytest.mark.parametrize("content", [b"", b"GIF89a" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"hello", b"BM" + bytes(60),
                                      b"\x76\x2f\x31\x01 no exr"])
 def test_what_is_no_photo_is_refused_whatever_its_name(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)

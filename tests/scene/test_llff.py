@@ -84,7 +84,8 @@ def test_numbers_of_poses_and_photos_must_agree_and_both_are_named(tmp_path):
 def test_poses_without_photos_are_not_recognised_and_explained(tmp_path):
     write(tmp_path, rows(3), images=[])
     assert not llff.recognises(tmp_path)
-    assert llff.missing(tmp_path) == "poses_bounds.npy is there but no images folder with photos in it"
+    assert llff.missing(tmp_path) == ("poses_bounds.npy is there but no images folder with photos "
+                                      "(JPEG, PNG, WEBP, TIFF, HEIF, AVIF, EXR) in it")
     with pytest.raises(DataError, match="no images folder"):
         llff.read(tmp_path, SETTINGS)
     assert llff.missing(tmp_path / "images") is None and not llff.recognises(tmp_path / "nowhere")

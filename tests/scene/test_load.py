@@ -137,7 +137,8 @@ def test_listed_but_missing_photos_are_normal(tmp_path):
     scene = writer.load()
     assert len(scene.views) == 16 and [drop.name for drop in scene.dropped] == [writer.names[i] for i in range(0, 8, 2)]
     assert "4 photos left out, listed but not there: images/000.png, images/002.png, images/004.png, …" in scene.notes
-    assert "images/000.png" in writer.refusal(is_strict=True)
+    message = writer.refusal(is_strict=True)
+    assert "images/000.png" in message and "or leave out --strict" in message
 
 
 def test_fewer_than_half_of_the_photos_is_said_loudly(tmp_path):
@@ -181,11 +182,30 @@ def test_photos_that_are_all_missing_end_the_program(tmp_path):
 
 
 @pytest.mark.parametrize("remaining", [1, 2])
-def test_fewer_than_three_views_end_the_program(tmp_path, remaining):
-    writer = Writer(tmp_path)
+def test_fewer_than_three_views_name_the_scene_and_what_became_of_the_others(tmp_path, remaining):
+    writer = Writer(tmp_path / "my scene")
     for name in writer.names[remaining:]:
-        (tmp_path / name).unlink()
-    assert "3 distinct views" in writer.refusal()
+        (writer.root / name).unlink()
+    message = writer.refusal()
+    assert f"{writer.root}: a scene needs 3 distinct views, but of its 20 photos {remaining} can be used (" in message
+    assert f"{20 - remaining} photos left out, listed but not there: {writer.names[remaining]}, " in message
+
+
+def test_repeats_that_leave_too_few_views_are_said(tmp_path):
+    writer = Writer(tmp_path, count=2)
+    writer.frames += writer.frames
+    assert "of its 2 photos 2 can be used (images/000.png and 1 more listed more than once" in writer.refusal()
+
+
+def test_a_file_that_lists_two_photos_says_that_it_lists_no_more(tmp_path):
+    assert "of its 2 photos 2 can be used (its files list no more" in Writer(tmp_path, count=2).refusal()
+
+
+def test_a_test_that_leaves_two_training_photos_is_blamed_itself(tmp_path):
+    writer = Writer(tmp_path)
+    (tmp_path / "list").write_text("\n".join(writer.names[2:]))
+    message = writer.refusal(test="list")
+    assert str(tmp_path) in message and "20 photos 16×16, 2 train" in message and "keep fewer for the test" in message
 
 
 def test_a_test_that_leaves_only_broken_training_photos_ends_the_program(tmp_path):
@@ -204,7 +224,9 @@ def test_cameras_at_one_point_end_the_program(tmp_path):
     for frame in writer.frames:
         for row, value in zip(frame["transform_matrix"], (1.0, 2.0, 3.0)):
             row[3] = value
-    assert "apart from each other" in writer.refusal()
+    message = writer.refusal()
+    assert str(tmp_path) in message and "20 photos 16×16, 16 train" in message
+    assert "apart from each other, but all 16 that train are at (1, 2, 3)" in message
 
 
 def test_photos_of_one_name_in_two_folders_are_both_kept(tmp_path):
@@ -244,7 +266,37 @@ def test_nan_in_a_matrix_is_refused(tmp_path):
 def test_empty_frames_are_refused(tmp_path):
     writer = Writer(tmp_path)
     writer.frames = []
-    assert "frames" in writer.refusal()
+    assert 'transforms.json lists no photos: its "frames" are empty' in writer.refusal()
+
+
+def test_photos_that_no_entry_names_are_listed_and_said(tmp_path):
+    writer = Writer(tmp_path)
+    del writer.frames[5], writer.frames[9]
+    scene = writer.load()
+    assert [(drop.name, drop.reason) for drop in scene.dropped] == [
+        (f"images/{i:03d}.png", "no entry in transforms.json") for i in (5, 10)]
+    assert "2 photos left out, no entry in transforms.json: images/005.png, images/010.png" in scene.notes
+    writer.frames = writer.frames[:8]
+    assert writer.load().notes[1] == "FEWER THAN HALF OF THE PHOTOS CAN BE USED: 8 of 20"
+    assert "images/005.png" in writer.refusal(is_strict=True)
+
+
+def test_photos_of_a_kind_that_is_not_read_are_named_with_the_cure(tmp_path):
+    writer = Writer(tmp_path)
+    for i, name in enumerate(writer.names):
+        Image.fromarray(picture(i)).save((tmp_path / name).with_suffix(".bmp"))
+        (tmp_path / name).unlink()
+        writer.frames[i]["file_path"] = name.removesuffix(".png")
+    assert "images/000.bmp is none of JPEG, PNG, WEBP, TIFF, AVIF, HEIF, EXR" in writer.refusal()
+
+
+def test_a_blender_set_whose_training_file_is_empty_says_how_else_to_split(tmp_path):
+    writer = Writer(tmp_path, count=4)
+    (tmp_path / "transforms_test.json").write_text(json.dumps({**writer.keys, "frames": writer.frames}))
+    (tmp_path / "transforms_train.json").write_text('{"frames": []}')
+    with pytest.raises(UsageError, match="all 4 photos that are there for the test: .* --test every:8"):
+        load_scene(tmp_path)
+    assert load_scene(tmp_path, SceneSettings(test="none")).indices("train") == [0, 1, 2, 3]
 
 
 def test_no_focal_length_hints_at_colmap(tmp_path):
@@ -280,10 +332,26 @@ def test_a_mask_of_another_shape_ends_the_program(tmp_path):
     assert "m.png is 32×16 but its photo images/000.png is 16×16" in writer.refusal()
 
 
+def test_a_lens_that_says_nothing_of_any_pixel_ends_the_program(tmp_path):
+    message = Writer(tmp_path, k1=-1e9).refusal()
+    assert str(tmp_path) in message and "correct its distortion coefficients" in message
+
+
+@pytest.mark.parametrize("pixels, words", [(np.full((SIDE, SIDE), 0.5, np.float32), "floating point values: convert"),
+                                           (np.full((SIDE, SIDE), 1 << 30, np.int32), "more than 16 bits: convert")])
+def test_pictures_that_are_no_photos_are_said_to_be_so_and_not_broken(tmp_path, pixels, words):
+    writer = Writer(tmp_path)
+    save(tmp_path / "images/x.tif", pixels)
+    writer.frames[0]["file_path"] = "images/x.tif"
+    del writer.frames[3:]
+    message = writer.refusal()
+    assert words in message and "broken" not in message
+
+
 @pytest.mark.parametrize("make, words", [
     (lambda root: None, "found nothing; there must be transforms.json"),
     (lambda root: save(root / "a.png", picture(0)), "found 1 photo; "),
-    (lambda root: (root / "transforms.json").write_text("{}"), "nearest is transforms: transforms.json is there but has no"),
+    (lambda root: (root / "transforms.json").write_text("{}"), "is no scene: transforms.json is there but has no frames"),
     (lambda root: (root / "odd\n[name]").write_text(""), "found odd\\n[name]"),
 ])
 def test_a_folder_of_no_known_format_is_described(tmp_path, make, words):
@@ -363,6 +431,14 @@ def test_a_photo_that_is_a_pipe_is_no_photo(tmp_path):
     (tmp_path / writer.names[5]).unlink()
     os.mkfifo(tmp_path / writer.names[5])
     assert "images/005.png" in writer.refusal()
+
+
+def test_a_photo_that_is_a_link_to_itself_is_not_there_and_a_folder_that_holds_itself_is_not_walked(tmp_path):
+    writer = Writer(tmp_path)
+    (tmp_path / writer.names[5]).unlink()
+    (tmp_path / writer.names[5]).symlink_to("005.png")
+    (tmp_path / "images/again").symlink_to(".")
+    assert [(drop.name, drop.reason) for drop in writer.load().dropped] == [("images/005.png", "listed but not there")]
 
 
 def test_the_fingerprint_is_the_same_wherever_the_folder_lies(tmp_path):

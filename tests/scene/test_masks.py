@@ -56,11 +56,28 @@ def kinds(masks):
     ("images/a.jpg", "masks/a.png"), ("images/a.jpg", "mask/a.jpg"), ("images/a.jpg", "images_mask/a.png"),
     ("images/a.jpg", "masks/a_mask.png"), ("images/a.jpg", "masks/a.jpg.png"), ("images/a.jpg", "images/a_mask.png"),
     ("images/a.jpg", "images/masks/a.png"), ("a.jpg", "masks/a.png"), ("images/front/a.jpg", "masks/front/a.png"),
-    ("images/front/a.jpg", "images/masks/a.png"), ("train/a.png", "masks/train/a.png")])
+    ("images/front/a.jpg", "images/masks/a.png"), ("train/a.png", "masks/train/a.png"),
+    ("images_4/a.png", "masks_4/a.png"), ("images_4/front/a.png", "mask_4/front/a.png"), ("images_4/a.png", "masks/a.png"),
+    ("set/images_8/a.png", "set/masks_8/a.png"), ("a.png", "masks/a.PNG")])
 def test_masks_are_found_where_people_put_them(tmp_path, photo, mask):
     save(tmp_path / mask, DISC)
     masks, _ = Set(tmp_path, [photo]).decide()
     assert masks[0][0].path == tmp_path / mask
+
+
+def test_reduced_photos_take_their_own_masks_before_those_of_the_whole_ones(tmp_path):
+    for folder in ("masks", "masks_2", "masks_4"):
+        save(tmp_path / folder / "a.png", DISC)
+    masks, _ = Set(tmp_path, ["images_4/a.png"]).decide()
+    assert masks[0][0].path == tmp_path / "masks_4/a.png"
+
+
+def test_a_mask_of_a_kind_that_is_not_read_is_found_and_named(tmp_path):
+    save(tmp_path / "masks/a.bmp", DISC)
+    one = Set(tmp_path, ["images/a.png"])
+    masks, _ = one.decide("ignore")
+    loaded = load_photos([PhotoFile("a", one.files[0].path, PhotoHeader(SIDE, SIDE), 1, masks[0], (SIDE, SIDE))])
+    assert "masks/a.bmp is none of JPEG, PNG" in loaded.broken[0]
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
@@ -136,7 +153,7 @@ def test_one_white_piece_where_the_cameras_aim_is_an_object(tmp_path):
     for name in "abcdef":
         save(tmp_path / f"masks/{name}.png", DISC)
     masks, notes = Set(tmp_path, [f"images/{name}.png" for name in "abcdef"]).decide()
-    assert kinds(masks) == {"object"} and len(notes) == 1 and "masks = ignore" in notes[0]
+    assert kinds(masks) == {"object"} and len(notes) == 1 and "--masks ignore" in notes[0]
 
 
 @pytest.mark.parametrize("mask", [
@@ -148,7 +165,7 @@ def test_any_other_white_is_what_may_be_looked_at(tmp_path, mask):
     for name in "abcdef":
         save(tmp_path / f"masks/{name}.png", mask)
     masks, notes = Set(tmp_path, [f"images/{name}.png" for name in "abcdef"]).decide()
-    assert kinds(masks) == {"ignore"} and "masks = object" in notes[0]
+    assert kinds(masks) == {"ignore"} and "--masks object" in notes[0]
 
 
 @pytest.mark.parametrize("meaning", ["ignore", "object"])

@@ -287,15 +287,25 @@ def repeated(poses):
 
 @pytest.mark.parametrize("spoil, text", [
     (nan_pose, "photo number 5"),
-    (one_place, r"all 24 are at \(5e\+05, 5.4e\+06, 250\)"),
+    (one_place, r"all 24 that train are at \(5e\+05, 5.4e\+06, 250\)"),
     (repeated, "only 2 different"),
-    (lambda poses: poses[:2], "has 2 with a pose"),
-    (lambda poses: poses[:0], "has 0 with a pose"),
+    (lambda poses: poses[:2], "3 distinct views, 2 are left"),
+    (lambda poses: poses[:0], "3 distinct views, 0 are left"),
 ])
 def test_poses_that_show_no_depth_are_refused(spoil, text):
     poses = spoil(dome())
     with pytest.raises(DataError, match=text):
         choose_normalisation(poses, batch_of(dome()), None, None, "auto")
+
+
+@pytest.mark.parametrize("count", [6, 10, 11, 30])
+@pytest.mark.parametrize("stand", [dome, lambda count: np.stack([looking(p[:3, 3] / 9, p[:3, 3]) for p in dome(count)])])
+def test_one_camera_that_stands_far_off_does_not_shrink_the_scene(count, stand):
+    poses = stand(count)
+    plain, _, _ = choose_normalisation(poses, batch_of(poses), None, None, "unbounded")
+    poses[2, :3, 3] *= 1e5
+    strayed, _, _ = choose_normalisation(poses, batch_of(poses), None, None, "unbounded")
+    assert 0.3 < strayed.scale / plain.scale < 3.0
 
 
 def test_three_views_from_two_places_are_enough():

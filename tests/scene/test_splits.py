@@ -69,8 +69,8 @@ def test_a_file_lists_the_test_photos_by_path_or_last_part(content, tmp_path):
 
 
 def test_a_list_may_name_photos_that_are_not_there(tmp_path):
-    (tmp_path / "list").write_text("images/003.jpg\ngone.jpg\n")
-    assert positions(choose_splits(NAMES, NONE, "list", tmp_path, {"gone.jpg"})[0], "test") == [3]
+    (tmp_path / "list").write_text("\ufeffimages/003.jpg\ngone.jpg\nlost.jpg\n")
+    assert positions(choose_splits(NAMES, NONE, "list", tmp_path, {"gone.jpg", "images/lost.jpg"})[0], "test") == [3]
 
 
 @pytest.mark.parametrize("test", ["every:1", "every:0", "every:-3", "every:x", "every:", "every:²", "nonsense", "every:8.0"])
@@ -86,6 +86,12 @@ def test_a_list_that_cannot_be_followed_is_a_usage_error(content, tmp_path):
     names = ["front/1.jpg", "back/1.jpg", *NAMES]
     with pytest.raises(UsageError, match="list"):
         choose_splits(names, [None] * len(names), "list", tmp_path)
+
+
+def test_a_set_that_keeps_all_photos_for_the_test_is_told_what_to_type(tmp_path):
+    with pytest.raises(UsageError, match="set's own files keep all .* --test every:8"):
+        choose_splits(NAMES, ["test"] * len(NAMES), "auto", tmp_path)
+    assert len(positions(choose_splits(NAMES, ["test"] * len(NAMES), "every:8", tmp_path)[0], "train")) > 30
 
 
 def test_a_test_that_leaves_nothing_to_train_on_is_refused(tmp_path):

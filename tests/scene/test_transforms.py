@@ -224,6 +224,9 @@ def test_comments_are_allowed_and_strings_are_not_touched_by_them(tmp_path):
 def test_suffixes_are_guessed_and_backslashes_turned(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/0001.jpg").touch()
+    (tmp_path / "images/0002.JPG").touch()
+    write(tmp_path, entry("images/0002"), entry("images/0002.jpg"), **INSTANT_NGP)
+    assert [frame.name for frame in transforms.read(tmp_path, SETTINGS).frames] == ["images/0002.JPG"]
     write(tmp_path, entry("images\\0001"), **INSTANT_NGP)
     assert [frame.name for frame in transforms.read(tmp_path, SETTINGS).frames] == ["images/0001.jpg"]
     write(tmp_path, entry("images\\0001"), **NERFSTUDIO)
@@ -253,10 +256,91 @@ def test_instant_ngp_depth_has_its_own_scale(tmp_path):
 def test_a_stated_up_counts(tmp_path):
     write(tmp_path, entry("1.png"), up=[0, 2, 0])
     np.testing.assert_array_equal(transforms.read(tmp_path, SETTINGS).up, (0, 1, 0))
-    for bad in ([0, 0, 0], [1, 2], [1.7e308] * 3):
+    for bad in ([0, 0, 0], [1, 2], [1.7e308] * 3, "z"):
         write(tmp_path, entry("1.png"), up=bad)
         with pytest.raises(DataError, match="up"):
             transforms.read(tmp_path, SETTINGS)
+
+
+def test_lens_models_of_single_photos_count_in_either_flavour(tmp_path):
+    first, second = cameras(tmp_path, entry("1.png", camera_model="OPENCV_FISHEYE", k1=0.2), entry("2.png"),
+                            camera_model="OPENCV", k1=0.1)
+    assert (first.lens, second.lens) == (Lens("fisheye", (0.2, 0, 0, 0)), Lens(radial=(0.1, 0, 0, 0)))
+    first, second = cameras(tmp_path, entry("1.png", is_fisheye=True, k1=0.1, k2=0.2, k3=0.3, k4=0.4, p1=0, p2=0),
+                            entry("2.png", is_fisheye=False, k1=0.1, p1=0.01), **INSTANT_NGP)  # colmap2nerf with many cameras
+    assert first.lens == Lens("fisheye", (0.1, 0.2, 0.3, 0.4))
+    assert second.lens == Lens(radial=(0.1, 0, 0, 0), tangential=(0.01, 0.0))
+    with pytest.raises(DataError, match=r"frames\[0\] \(1.png\): camera_model FISHEYE624"):
+        cameras(tmp_path, entry("1.png", camera_model="FISHEYE624"))
+
+
+def test_old_nerfstudio_sets_get_the_transform_that_nobody_wrote_down(tmp_path):
+    (tmp_path / "colmap/sparse/0").mkdir(parents=True)
+    write(tmp_path, entry("1.png"), **NERFSTUDIO)
+    listing = transforms.read(tmp_path, SETTINGS)
+    points = np.array([[1.0, 2.0, 3.0]])
+    np.testing.assert_array_equal(points @ listing.applied_transform[:, :3].T, [[2.0, 1.0, -3.0]])
+    assert len(listing.notes) == 1 and "older nerfstudio" in listing.notes[0]
+    write(tmp_path, entry("1.png"), **INSTANT_NGP)  # moved and scaled besides, which no file says
+    assert transforms.read(tmp_path, SETTINGS).applied_transform is None
+
+
+UNUSED = [
+    {"aabb_scale": 16, "scale": 0.33, "offset": [0.5, 0.5, 0.5], "aabb": [[0, 0, 0], [1, 1, 1]],
+     "render_aabb": [[0, 0, 0], [1, 1, 1]],
+     "n_extra_learnable_dims": 8, "sharpen": 0.5, "n_frames": 99, "importance_sampling": True, "integer_depth_scale": None,
+     "enable_depth_loading": False, "enable_ray_loading": True, "fix_premult": False, "envmap": "sky.exr"},
+    {"aabb_scale": "16", "scale": "x", "offset": 0.5, "aabb": None, "render_aabb": {}, "sharpness_discard_threshold": 2.0},
+    {"orientation_override": "none", "ply_file_path": "../../sparse.ply", "applied_scale": None, "up": "z", "camera_model": None,
+     "depth_unit_scale_factor": 1.0, "mask": {"deep": [[[]]]}, "train_filenames": None},
+    {"sk_x": 0, "sk_y": 0, "sphere_center": [0, 0, 0], "sphere_radius": 1, "aabb_range": [[0, 1]] * 3},  # neuralangelo's
+]
+
+
+@pytest.mark.parametrize("keys", UNUSED)
+def test_keys_that_are_not_used_change_nothing_whatever_they_hold(tmp_path, keys):
+    plain = cameras(tmp_path, entry("1.png"), w=64, h=48)
+    found = cameras(tmp_path, entry("1.png", sharpness=3.5, colmap_im_id=7, driver_parameters={"LightX": 0.1}, rotation=0.1,
+                                    mask_path=None, depth_file_path=None), w=64, h=48, **keys)
+    assert found == plain
+    np.testing.assert_array_equal(transforms.read(tmp_path, SETTINGS).frames[0].world_from_camera, matrix())
+
+
+# photos that no entry names
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_photos_without_an_entry_are_dropped_and_companions_of_listed_ones_are_not(tmp_path):
+    touch(tmp_path, "root.png", "images/1.jpg", "images/2.jpg", "images/10.jpg", "images/sub/4.jpg", "images/._5.jpg",
+          "images/n.txt", "images/m.png", "images/d.png", "other/6.jpg", "images/1_mask.png",
+          "images/1.jpg.png", "images/1.alpha.png", "images/1_depth_0001.png", "images/dynamic_mask_1.png")
+    write(tmp_path, entry("images/1.jpg", mask_path="images/m.png", depth_file_path="images/d.png"), entry("images/3.jpg", 1.0))
+    listing = transforms.read(tmp_path, SETTINGS)
+    assert listing.dropped == tuple((f"images/{i}.jpg", "no entry in transforms.json") for i in (10, 2))
+    assert [frame.name for frame in listing.frames] == ["images/1.jpg", "images/3.jpg"]
+
+
+def test_where_more_files_list_photos_nobody_counts_those_of_one(tmp_path):
+    touch(tmp_path, "images/1.jpg", "images/2.jpg", "images/3.jpg")
+    write(tmp_path, entry("images/1.jpg"), **INSTANT_NGP)
+    write(tmp_path, entry("images/2.jpg", 1.0), file="more.json")
+    assert transforms.read(tmp_path / "more.json", SETTINGS).dropped == ()
+    assert transforms.read(tmp_path, SETTINGS).dropped == (("images/3.jpg", "no entry in more.json or transforms.json"),)
+    write(tmp_path, entry("images/1.jpg"), **NERFSTUDIO)
+    assert transforms.read(tmp_path, SETTINGS).dropped == ()
+
+
+def test_split_lists_and_missing_entries_are_told_apart(tmp_path):
+    touch(tmp_path, "images/1.jpg", "images/2.jpg", "images/3.jpg")
+    write(tmp_path, entry("images/1.jpg"), entry("images/2.jpg", 1.0), train_filenames=["images/1.jpg"])
+    assert transforms.read(tmp_path, SETTINGS).dropped == (
+        ("images/2.jpg", "in none of train_filenames, val_filenames, test_filenames"),
+        ("images/3.jpg", "no entry in transforms.json"))
 
 
 # bad input
@@ -311,6 +395,11 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_place(tmp_path, text, 
     assert "transforms.json" in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 800
 
 
+def test_a_number_that_nobody_uses_may_be_as_long_as_it_likes(tmp_path):
+    (tmp_path / "transforms.json").write_text(GOOD.replace("{", '{"version": ' + "9" * 9999 + ", ", 1))
+    assert len(transforms.read(tmp_path, SETTINGS).frames) == 2
+
+
 def test_bytes_that_are_no_utf8_are_refused(tmp_path):
     for name in (b"1", b'x": "\xff", "y'):
         (tmp_path / "transforms.json").write_bytes(GOOD.encode().replace(b"2.png" if name == b"1" else b"w", b"\xff" + name, 1))
@@ -326,12 +415,14 @@ def test_a_poses_mending_is_noted_once_for_all(tmp_path):
     assert len(listing.notes) == 1 and "scale 2" in listing.notes[0] and "2 more" in listing.notes[0]
 
 
-@pytest.mark.parametrize("text", ["{}", '{"frames": []}', "", "not json"])
-def test_a_file_without_frames_is_not_recognised_and_explained(tmp_path, text):
+@pytest.mark.parametrize("text, words", [("{}", "is there but has no frames with a transform_matrix"),
+                                         ("", "is there but has no frames"), ("not json", "is there but has no frames"),
+                                         ('{"frames": [\n]}', 'lists no photos: its "frames" are empty')])
+def test_a_file_without_frames_is_not_recognised_and_explained(tmp_path, text, words):
     (tmp_path / "transforms.json").write_text(text)
     for path in (tmp_path, tmp_path / "transforms.json"):
         assert not transforms.recognises(path)
-        assert transforms.missing(path) == "transforms.json is there but has no frames with a transform_matrix"
+        assert transforms.missing(path).startswith(f"transforms.json {words}")
     assert transforms.missing(tmp_path / "nowhere") is None and not transforms.recognises(tmp_path / "nowhere")
 
 

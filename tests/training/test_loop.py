@@ -2,22 +2,23 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import threading
 
 import pytest
 import torch
 
-import nerf_app
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.errors import Diverged
 from nerf_app.model import RadianceModel
 from nerf_app.ops.backend import choose_backend
+from nerf_app.sampling.occupancy import UNSEEN
 from nerf_app.training import loop, schedule
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
-from nerf_app.training.loop import BAD_STEPS, FEWEST_VALIDATIONS, VALIDATION_COST, VALIDATIONS, Trainer
+from nerf_app.training.loop import BAD_STEPS, FEWEST_VALIDATIONS, GOOD, MOST_RETURNS, VALIDATION_COST, VALIDATIONS, Trainer
 from nerf_app.training.schedule import Budget
 from nerf_app.training.validation import Validation
 from tests.sphere import SHARP, TINY_NERF, small_config, sphere_scene
@@ -115,7 +116,7 @@ def test_a_score_that_stands_still_ends_the_training():
     trainer = make_trainer(60, {"training.plateau": 0.25})
     scores = itertools.chain([20.0, 21.0, 21.01], itertools.repeat(21.019))
     trainer.validation.score = lambda model: (next(scores), 0.5)
-    trainer.validation.cameras = trainer.validation.cameras[:0]  # looking costs nothing here
+    trainer.validation.ignored = []  # looking costs nothing here
     events = list(events_of(trainer))
     validated = of_kind(Validated, events)
     best, last = validated[1], validated[-1]
@@ -123,11 +124,26 @@ def test_a_score_that_stands_still_ends_the_training():
     assert events[-1].reason == "plateau" and events[-1].step == last.step < 60
 
 
+def test_scores_that_are_no_numbers_are_neither_progress_nor_standstill():
+    trainer = make_trainer(60, {"training.plateau": 0.25})
+    scores = itertools.chain([20.0, 21.0, 21.0], [math.nan] * 4, itertools.repeat(21.0))
+    trainer.validation.score = lambda model: (next(scores), math.nan)
+    trainer.validation.ignored = []
+    events = list(events_of(trainer))
+    assert [event.psnr for event in of_kind(Validated, events)] == [20.0, 21.0, 21.0, 21.0, 21.0]
+    assert trainer.validations == 5 and events[-1].reason == "plateau"
+    for score in (math.nan, 21.0):
+        trainer = make_trainer(60, {"training.plateau": 0.25})
+        trainer.validation.score = lambda model, score=score: (score, 0.5)
+        trainer.validation.ignored = []
+        assert list(events_of(trainer))[-1].reason == ("budget" if math.isnan(score) else "plateau")
+
+
 def test_a_rising_score_and_a_plateau_of_one_never_end_the_training():
     for changes, scores in (({"training.plateau": 0.02}, itertools.count()), ({"training.plateau": 1.0}, itertools.repeat(1.0))):
         trainer = make_trainer(40, changes)
         trainer.validation.score = lambda model, scores=scores: (float(next(scores)), 0.5)
-        trainer.validation.cameras = []
+        trainer.validation.ignored = []
         events = list(events_of(trainer))
         assert events[-1].reason == "budget" and len(of_kind(Validated, events)) >= FEWEST_VALIDATIONS
 
@@ -135,7 +151,7 @@ def test_a_rising_score_and_a_plateau_of_one_never_end_the_training():
 def test_a_changed_budget_starts_the_watch_for_a_plateau_anew():
     trainer = make_trainer(40, {"training.plateau": 0.1})
     trainer.validation.score = lambda model: (1.0, 0.5)
-    trainer.validation.cameras = []
+    trainer.validation.ignored = []
     assert list(events_of(trainer))[-1].reason == "plateau"
     end = trainer.steps_done
     trainer.settings = dataclasses.replace(trainer.settings, steps=80)
@@ -150,7 +166,7 @@ def test_who_asks_to_stop_gets_the_step_that_was_begun_and_a_saved_state(tmp_pat
     stop, events = threading.Event(), []
     if not stop_at:
         stop.set()
-    for event in nerf_app.train(SCENE, small_config(30), tmp_path, stop):
+    for event in runs.train_events(SCENE, small_config(30), tmp_path, stop):
         events.append(event)
         if isinstance(event, Stepped) and event.step == stop_at:
             stop.set()
@@ -256,39 +272,96 @@ def test_a_step_that_is_no_number_is_skipped_and_changes_nothing(monkeypatch, wh
     assert events[-1].step == 8 and trainer.bad_steps == 0
 
 
-def test_nine_bad_steps_are_borne_and_the_tenth_ends_the_training(monkeypatch):
-    with_nan(monkeypatch, lambda step: 3 <= step < 3 + BAD_STEPS - 1)
-    assert list(events_of(make_trainer(20)))[-1].step == 20
+def test_nine_bad_steps_are_borne_and_the_tenth_leads_back_to_the_best_state_with_half_the_rate(monkeypatch):
+    with_nan(monkeypatch, lambda step: 9 <= step < 9 + BAD_STEPS - 1)
+    assert not any("going on from" in note.text for note in of_kind(Note, events_of(make_trainer(20))))
     monkeypatch.undo()
+    with_nan(monkeypatch, lambda step: 9 <= step < 9 + BAD_STEPS)
+    trainer, notes, states, rates = make_trainer(60, {"training.plateau": 1.0}), [], {}, {}
+    trainer.validation.score = lambda model: (10.0 + trainer.steps_done if trainer.steps_done < 9 else 5.0, 0.5)
+    trainer.validation.ignored = []
+    for event in events_of(trainer):
+        notes += of_kind(Note, [event])
+        states[trainer.steps_done], rates[trainer.steps_done] = trainer.model.parameters.flat.clone(), trainer.rate
+        if trainer.steps_done == 8 + BAD_STEPS:
+            assert not trainer.first.any() and not trainer.second.any() and (trainer.model.grid.values == UNSEEN).all()
+    best = 6  # the one validation before the numbers were lost, after a tenth of the budget
+    assert torch.equal(states[8 + BAD_STEPS], states[best]) and not torch.equal(states[8], states[best])
+    assert rates[9 + BAD_STEPS] == pytest.approx(0.5 * loop.learning_rate(trainer.settings, (8 + BAD_STEPS) / 60))
+    assert notes[-1].text == ("10 steps in a row were skipped, the last one step 18: going on from the best state so far with "
+                              "half the learning rate")
+    assert len(notes) == BAD_STEPS and trainer.returns == 1 and trainer.steps_done == 60 and trainer.bad_steps == 0
+
+
+def test_without_validation_photos_training_goes_back_to_a_state_of_its_last_tenth(monkeypatch):
+    with_nan(monkeypatch, lambda step: 15 <= step < 15 + BAD_STEPS)
+    trainer, states = make_trainer(50), {}
+    trainer.validation = None
+    for _ in events_of(trainer):
+        states[trainer.steps_done] = trainer.model.parameters.flat.clone()
+    assert trainer.returns == 1 and torch.equal(states[14 + BAD_STEPS], states[10])
+
+
+@pytest.mark.parametrize("steps, end", [(100, 2 + (MOST_RETURNS + 1) * BAD_STEPS), (20, 20)])
+def test_numbers_that_stay_lost_end_the_training_after_a_few_returns_or_with_the_budget(tmp_path, monkeypatch, steps, end):
     with_nan(monkeypatch, lambda step: 3 <= step)
-    with pytest.raises(Diverged, match=f"{BAD_STEPS} steps in a row, the last one step 12: .*learning_rate") as caught:
-        list(events_of(make_trainer(20)))
+    with pytest.raises(Diverged, match=f"{BAD_STEPS} steps in a row, the last one step {end}, .*learning_rate") as caught:
+        list(runs.train_events(SCENE, small_config(steps), tmp_path))
     assert caught.value.exit_code == 6
+    facts = json.loads((tmp_path / "diverged.json").read_text())
+    assert facts.pop("what") == str(caught.value) and facts.pop("try")[0].endswith("--set training.learning_rate=0.001")
+    assert (facts["step"], facts["loss"], facts["went_back"]) == (end, None, MOST_RETURNS if steps == 100 else 1)
+    assert facts["rays"] >= 64 and 0.0 < facts["largest_parameter"] < 100.0
+    assert 0.0 < facts["learning_rate"] <= 0.01 * 0.5 ** facts["went_back"]
 
 
-def test_the_state_before_the_numbers_were_lost_is_still_there(tmp_path, monkeypatch):
-    with_nan(monkeypatch, lambda step: step > 5)
-    saved = []
+def test_a_run_that_went_back_is_the_same_when_it_was_interrupted(tmp_path, monkeypatch):
+    config, lost = small_config(60, {"training.plateau": 1.0}), range(20, 20 + BAD_STEPS)
+    real = Trainer._is_finite
+    monkeypatch.setattr(Trainer, "_is_finite", lambda self, loss: real(self, loss) and self.steps_done not in lost)
+    list(runs.train_events(SCENE, config, tmp_path / "truth"))
+    for step in (19, 25, 29, 30):
+        stop, folder = threading.Event(), tmp_path / str(step)
+        for event in runs.train_events(SCENE, config, folder, stop):
+            if isinstance(event, Stepped) and event.step == step:
+                stop.set()
+        list(runs_on(folder))
+        (tensors, header, _), (truth, true_header, _) = checkpoint.load(folder), checkpoint.load(tmp_path / "truth")
+        assert tensors.keys() == truth.keys() and all(torch.equal(tensor, truth[name]) for name, tensor in tensors.items())
+        assert header.progress == true_header.progress and header.progress["returns"] == 1
+
+
+def test_another_learning_rate_makes_up_for_the_halved_ones(tmp_path, monkeypatch):
+    with_nan(monkeypatch, lambda step: 3 <= step)
     with pytest.raises(Diverged):
-        for event in nerf_app.train(SCENE, small_config(30, {"training.save_seconds": 0.0}), tmp_path):
-            saved += of_kind(Saved, [event])
-    tensors, header, note = checkpoint.load(tmp_path)
-    assert note is None and header.step == saved[-1].step == 5 + BAD_STEPS - 1
-    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+        list(runs.train_events(SCENE, small_config(100, {"training.save_seconds": 0.0}), tmp_path))
     monkeypatch.undo()
-    assert list(runs_on(tmp_path))[-1].step == 30
+    assert checkpoint.load(tmp_path)[1].progress["returns"] == MOST_RETURNS
+    list(runs_on(tmp_path, {"training.learning_rate": 1e-3, "training.steps": 50}))
+    assert not (tmp_path / "diverged.json").exists()
+    assert checkpoint.load(tmp_path)[1].progress["returns"] == 0
 
 
-def runs_on(folder):
+def test_a_state_saved_before_there_was_a_way_back_is_gone_on_with(tmp_path):
+    list(runs.train_events(SCENE, small_config(3), tmp_path))
+    tensors, header, _ = checkpoint.load(tmp_path)
+    assert GOOD not in tensors, "a finished run keeps nothing that it does not need"
+    del header.progress["returns"]
+    checkpoint.save(tmp_path, tensors, header)
+    assert list(runs_on(tmp_path, {"training.steps": 5}))[-1].step == 5
+
+
+def runs_on(folder, overrides=None):
     """Resumes with the scene at hand instead of loading it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "load_scene", lambda path, settings: SCENE)
-        yield from runs.resume(folder, ".")
+        patch.setattr(runs, "load_scene", lambda *_: SCENE)
+        yield from runs.resume(folder, ".", overrides)
 
 
 def test_steps_too_large_end_as_diverged_and_leave_nothing_that_is_not_finite(tmp_path):
-    config = small_config(40, {"training.learning_rate": 1e39, "training.save_seconds": 0.0})
+    config = small_config(40, {"training.learning_rate": 1e42, "training.save_seconds": 0.0})
     with pytest.raises(Diverged):
-        list(nerf_app.train(SCENE, config, tmp_path))
+        list(runs.train_events(SCENE, config, tmp_path))
+    assert json.loads((tmp_path / "diverged.json").read_text())["largest_parameter"] is None
     if list(tmp_path.glob("scene*")):
         assert all(bool(tensor.isfinite().all()) for tensor in checkpoint.load(tmp_path)[0].values())

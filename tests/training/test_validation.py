@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from nerf_app.rays import view_rays
+from nerf_app.picture import render_picture, unseen_pixels
+from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.images import Photos
-from nerf_app.scene.lenses import CameraBatch
 from nerf_app.training import validation
 from nerf_app.training.metrics import psnr, ssim
 from nerf_app.training.validation import Validation, on_white
 from tests.analytic import AnalyticModel, ball, fog, reference_ops
-from tests.sphere import RADIUS, sphere_scene
+from tests.sphere import CENTRE, RADIUS, sphere_scene
 
 
 def test_only_validation_photos_are_looked_at_and_at_full_size_if_small():
@@ -20,8 +20,7 @@ def test_only_validation_photos_are_looked_at_and_at_full_size_if_small():
     looked = Validation(scene)
     assert len(looked.photos) == 1
     assert np.array_equal(looked.photos[0], on_white(scene.photos.picture(5)[0]))
-    assert looked.cameras == [scene.views[5].camera]
-    assert np.array_equal(looked.poses[0], scene.normalisation.pose_to_scene(scene.views[5].world_from_camera))
+    assert looked.n_rays == 400
 
 
 def test_a_photo_goes_on_white():
@@ -30,21 +29,28 @@ def test_a_photo_goes_on_white():
     assert np.allclose(on_white(pixels[..., :3]), [[[1, 0, 0.2]] * 3])
 
 
-@pytest.mark.parametrize("most_rays, stride", [(400, 1), (399, 2), (60, 3), (16, 5)])
-def test_a_large_photo_is_seen_through_a_camera_that_looks_where_the_chosen_pixels_lie(most_rays, stride, monkeypatch):
+@pytest.mark.parametrize("lens", [Lens(), Lens("equirectangular"), Lens("fisheye", (0.1, 0.0, 0.0, 0.0))],
+                         ids=lambda lens: lens.family)
+@pytest.mark.parametrize("most_rays, stride", [(300, 1), (299, 2), (60, 3), (16, 5)])
+def test_of_a_large_photo_the_chosen_pixels_are_seen_and_no_others(most_rays, stride, lens, monkeypatch):
     monkeypatch.setattr(validation, "MOST_RAYS", most_rays)
     scene = sphere_scene(n_views=8, size=20)
+    photos = Photos(**{**vars(scene.photos), "widths": torch.full((8,), 20), "heights": torch.full((8,), 15)})
+    camera = Camera(20, 15, 30.0, 31.0, 9.0, 8.0, lens)
+    views = [dataclasses.replace(view, camera=camera, split="val" if i == 5 else "train") for i, view in enumerate(scene.views)]
+    views[5].world_from_camera[:3, 3] = CENTRE  # in the midst of everything
+    scene = dataclasses.replace(scene, views=tuple(views), photos=photos)
+    mist = dataclasses.replace(fog(2.0), colour_fn=lambda points: 0.5 + 0.4 * torch.sin(3.0 * points))
+    model = AnalyticModel(mist, reference_ops())
+    rows, columns = np.arange(15)[stride // 2::stride], np.arange(20)[stride // 2::stride]
     looked = Validation(scene)
-    camera, whole = looked.cameras[0], scene.views[5].camera
-    chosen = torch.arange(20)[stride // 2::stride]
-    pose = torch.eye(4, dtype=torch.float64)[None]
-    pixels = torch.arange(len(chosen)).repeat(len(chosen)), torch.arange(len(chosen)).repeat_interleave(len(chosen))
-    small = view_rays(CameraBatch.from_cameras([camera]), pose, 0, *pixels)
-    large = view_rays(CameraBatch.from_cameras([whole]), pose, 0, chosen[pixels[0]], chosen[pixels[1]])
-    assert camera.width * camera.height == looked.n_rays == len(chosen) ** 2 <= most_rays
-    assert torch.allclose(small.directions, large.directions, atol=1e-6)
-    photo = on_white(scene.photos.picture(5)[0])
-    assert np.array_equal(looked.photos[0], photo[chosen][:, chosen])
+    assert looked.n_rays == len(rows) * len(columns) <= most_rays
+    whole = render_picture(model, camera, scene.normalisation.pose_to_scene(scene.views[5].world_from_camera)).rgb
+    photo = on_white(photos.picture(5)[0])
+    seen = looked.look(model, 0)
+    assert np.allclose(seen, whole[rows][:, columns], atol=1e-6) and len(np.unique(seen.round(3))) > 3
+    assert np.array_equal(looked.photos[0], photo[rows][:, columns])
+    assert np.array_equal(looked.ignored[0], unseen_pixels(camera)[rows][:, columns])
 
 
 def test_the_better_model_scores_better():
@@ -80,7 +86,7 @@ def test_a_score_is_the_mean_over_the_photos_and_looks_past_ignored_pixels(monke
     truth = []
     for index, view in enumerate(views):
         pose = scene.normalisation.pose_to_scene(view.world_from_camera)
-        picture = validation.render_picture(model, view.camera, pose).rgb
+        picture = render_picture(model, view.camera, pose).rgb
         pixels, mask = scene.photos.picture(index)
         truth.append((psnr(picture, on_white(pixels), mask.numpy()), ssim(picture, on_white(pixels), mask.numpy())))
     assert Validation(scene).score(model) == pytest.approx(tuple(np.mean(truth, axis=0)))
