@@ -1,4 +1,4 @@
-"""CAMERA → RENDERING: rays → samples → field → composite. Read `render_samples` first: all of NeRF is in it."""
+"""CAMERA → RENDERING: rays → samples → field → composite. Read `see` first: all of NeRF is in it."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,10 @@ from torch import Tensor
 
 from nerf_app.fields.radiance import RadianceField
 from nerf_app.ops.backend import Backend
+from nerf_app.ops.field_step import SEEN
 from nerf_app.rays import Rays
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
-
-SEEN = 1e-4  # a sample that adds less than this to its ray is not asked for its colour
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,26 @@ class Rendering:
 
 def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
                    *, with_normals: bool = False) -> Rendering:
-    """The field seen along rays (NeRF, Eq. 3); differentiable in the field's parameters and in the rays."""
+    """The field seen along rays; differentiable in the field's parameters and in the rays."""
+    moves = torch.is_grad_enabled() and (rays.origins.requires_grad or rays.directions.requires_grad)
+    if field.nets is None or with_normals or moves:
+        sums, weights, normals = see(rays, samples, field, space, ops, with_normals)
+    else:  # the same in one pass
+        sums, weights = ops.field_step.see(rays.origins, rays.directions, samples, space, field.nets)
+        normals = None
+    median = ops.composite.median_distance(weights.detach(), samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
+    return Rendering(sums[:, :3], sums[:, 3], sums[:, 4] / sums[:, 3].clamp(min=1e-6), median, normals, weights, samples)
+
+
+def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
+        with_normals: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """NeRF, Eq. 3: [R, 5] red, green, blue, opacity and distance · opacity; [S] weights; [R, 3] normals if wanted."""
     positions = samples.positions(rays)  # [S, 3] scene coordinates
     if with_normals and not positions.requires_grad:
         positions.requires_grad_()
     with torch.set_grad_enabled(with_normals or torch.is_grad_enabled()):
         output = field.density(space.to_unit(positions))
-    packed = (samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
-    weights = ops.composite.render_weights(output.density, *packed)  # [S]
+    weights = ops.composite.render_weights(output.density, samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
 
     seen = (weights.detach() > SEEN).nonzero()[:, 0]
     colours = field.colour(output.features.index_select(0, seen), rays.directions.index_select(0, samples.ray_indices[seen]))
@@ -44,10 +55,8 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
 
     middles = 0.5 * (samples.t_starts + samples.t_ends)
     values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, 5]
-    sums = ops.composite.accumulate(weights, values, samples.ray_indices, rays.count)  # [R, 5]
-    median = ops.composite.median_distance(weights.detach(), *packed)
-    normals = _normals(positions, output.density, weights, samples, ops) if with_normals else None
-    return Rendering(sums[:, :3], sums[:, 3], sums[:, 4] / sums[:, 3].clamp(min=1e-6), median, normals, weights, samples)
+    sums = ops.composite.accumulate(weights, values, samples.ray_indices, rays.count)
+    return sums, weights, _normals(positions, output.density, weights, samples, ops) if with_normals else None
 
 
 def over(rendering: Rendering, background: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class AnalyticField:
     density_fn: Callable[[Tensor], Tensor]  # [N, 3] -> [N]
     colour_fn: Callable[[Tensor], Tensor]  # [N, 3] -> [N, 3]
     space: Space = BOX
+    nets: None = None  # no hash grid: rendered by the ops one after the other
 
     def density(self, unit: Tensor) -> FieldOutput:
         points = self.space.from_unit(unit)

@@ -17,6 +17,8 @@ from nerf_app.fields.mlp import dense_shapes, layers, xavier_uniform
 from nerf_app.fields.parameters import Parameters
 from nerf_app.fields.settings import FieldPlan, FrequencySettings
 from nerf_app.ops.backend import Backend
+from nerf_app.ops.field_step import HashGridNets
+from nerf_app.ops.mlp.density import ClampedExp
 
 GEOMETRY_FEATURES = 16  # outputs of the density net; the first one becomes the density
 PADDED_COLOUR = 16  # tinycudann writes outputs in blocks of 16; three are used
@@ -35,26 +37,13 @@ class FieldOutput:
 class RadianceField(Protocol):
     """The promise that sampling, rendering and export rely on."""
 
+    nets: HashGridNets | None  # what ops/field_step takes, where density and colour together are nothing but that
+
     def density(self, unit: Tensor) -> FieldOutput:
         """[N, 3] in the unit cube -> density and features; differentiable by position."""
 
     def colour(self, features: Tensor, directions: Tensor) -> Tensor:
         """[N, C], [N, 3] unit vectors along the ray -> [N, 3] in 0...1."""
-
-
-class _ClampedExp(torch.autograd.Function):
-    """exp(min(h, 15)), whose gradient does not die at the clamp."""
-
-    @staticmethod
-    def forward(ctx, h: Tensor) -> Tensor:
-        density = torch.exp(h.clamp(max=15.0))
-        ctx.save_for_backward(density)
-        return density
-
-    @staticmethod
-    def backward(ctx, d_density: Tensor) -> Tensor:
-        (density,) = ctx.saved_tensors
-        return d_density * density
 
 
 class HashGridField:
@@ -66,6 +55,8 @@ class HashGridField:
         self.mlp = ops.mlp.mlp
         self.density_net, self.colour_net = (layers(parameters, shapes) for shapes in self._nets(plan, prefix))
         self.is_view_dependent = plan.field.is_view_dependent
+        self.nets = HashGridNets(self.encoding.table, self.encoding.levels, tuple(self.density_net[0]),
+                                 tuple(self.colour_net[0]), self.is_view_dependent)
 
     @staticmethod
     def shapes(plan: FieldPlan, prefix: str) -> dict[str, tuple[int, ...]]:
@@ -91,7 +82,7 @@ class HashGridField:
     def density(self, unit: Tensor) -> FieldOutput:
         """See RadianceField."""
         hidden = self.mlp(self.encoding(unit), *self.density_net)  # [N, 16]
-        return FieldOutput(_ClampedExp.apply(hidden[:, 0]), hidden)
+        return FieldOutput(ClampedExp.apply(hidden[:, 0]), hidden)
 
     def colour(self, features: Tensor, directions: Tensor) -> Tensor:
         """See RadianceField."""
@@ -107,7 +98,7 @@ class FrequencyField:
         self.direction = Frequency(3, plan.frequency.direction_octaves)
         self.mlp = ops.mlp.mlp
         self.lower, self.upper, self.head, self.branch = (layers(parameters, shapes) for shapes in self._nets(plan, prefix))
-        self.is_view_dependent = plan.field.is_view_dependent
+        self.is_view_dependent, self.nets = plan.field.is_view_dependent, None
 
     @staticmethod
     def shapes(plan: FieldPlan, prefix: str) -> dict[str, tuple[int, ...]]:

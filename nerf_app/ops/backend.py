@@ -11,7 +11,7 @@ from nerf_app.errors import BackendUnavailable, UsageError
 from nerf_app.ops import native
 from nerf_app.ops.machine import available_threads
 
-OPS = ("hashgrid", "mlp", "spherical_harmonics", "march", "composite", "adam", "occupancy", "random")
+OPS = ("hashgrid", "mlp", "spherical_harmonics", "march", "composite", "field_step", "adam", "occupancy", "random", "raster")
 NAMES = ("triton", "tcnn", "cpp", "reference")  # the order in which `auto` tries them
 VARIABLE = "NERF_APP_BACKEND"
 
@@ -29,9 +29,11 @@ class Backend:
     spherical_harmonics: ModuleType
     march: ModuleType
     composite: ModuleType
+    field_step: ModuleType
     adam: ModuleType
     occupancy: ModuleType
     random: ModuleType
+    raster: ModuleType
 
 
 def choose_backend(name: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:

@@ -16,7 +16,8 @@ OPS = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARY, LOG = "kernels.so", "build.log"
 COMMON = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
-EXACT = ("-ffp-contract=off",)  # marching decides by comparing numbers: they must be the reference's
+EXACT = ("-ffp-contract=off",)
+EXACT_OPS = ("march", "raster")  # they decide by comparing numbers, which must be the reference's
 X86_TARGETS = {  # name -> lanes of a register, flags
     "baseline": (4, ()),
     "avx2": (8, ("-mavx2", "-mfma")),
@@ -37,7 +38,7 @@ def compile_library(out: Path, extra: tuple[str, ...] = ()) -> None:
         jobs = [(OPS / "native" / "threads.cpp", (), Path(folder) / "threads.o")]
         for kernel in sorted(OPS.glob("*/kernel.cpp")):
             for name, (lanes, flags) in targets().items():
-                exact = EXACT if kernel.parent.name == "march" else ()
+                exact = EXACT if kernel.parent.name in EXACT_OPS else ()
                 jobs.append((kernel, (*flags, *exact, f"-DTARGET={name}", f"-DLANES={lanes}"),
                              Path(folder) / f"{kernel.parent.name}-{name}.o"))
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -41,6 +41,7 @@ def padded(samples, n_rays):
     table = np.zeros((n_rays, counts.max() + 1))
     table[rays, column + 1] = tau
     left = np.exp(-np.cumsum(table, 1))  # behind each sample
+    left[left < reference.DARK] = 0.0
     return torch.from_numpy((left[:, :-1] * -np.expm1(-table[:, 1:]))[rays, column])
 
 

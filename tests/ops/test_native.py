@@ -13,16 +13,19 @@ import torch
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.errors import BackendUnavailable
-from nerf_app.ops import adam, composite, hashgrid, march, mlp, native, occupancy, random, spherical_harmonics
+from nerf_app.ops import adam, composite, field_step, hashgrid, march, mlp, native, occupancy, random, raster, spherical_harmonics
 from nerf_app.ops.backend import choose_backend
 from nerf_app.ops.build import LIBRARY, LOG, build, compile_library, find_compiler, targets
 from nerf_app.ops.hashgrid import level_table
 from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.samples import Samples
 from nerf_app.training.events import Note
 from tests.ops.test_composite import random_samples
+from tests.ops.test_field_step import random_field, random_rays, seen_by
 from tests.ops.test_march import some_cells, some_rays
 from tests.ops.test_mlp import a_net
 from tests.ops.test_occupancy import some_visits
+from tests.ops.test_raster import soup
 from tests.ops.test_spherical_harmonics import some_directions
 from tests.parity import assert_close, value_and_gradients
 from tests.requires import requires
@@ -32,6 +35,7 @@ pytestmark = requires("compiler")
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVELS = {dimensions: level_table(4, 4, 60, 12, dimensions) for dimensions in (2, 3)}
+_, FIELD_LEVELS = random_field()
 MANY = 5000  # samples: enough for several tasks of every kernel
 
 
@@ -54,6 +58,22 @@ def march_inputs(n):
 def march_through(module, is_bounded, **rays):
     marched = module.march(**rays, step=0.03, space=Space(is_bounded), max_samples=MANY)
     return tuple(vars(marched).values())
+
+
+def field_inputs(n):
+    field, _ = random_field()
+    origins, directions, samples = random_rays(n // 20 + 1, n)
+    return field | {"rays": torch.cat([origins, directions], 1), "t": torch.stack([samples.t_starts, samples.t_ends])
+                    } | {name: getattr(samples, name) for name in ("ray_indices", "ray_starts", "ray_counts")}
+
+
+def seen_along(module, rays, t, ray_indices, ray_starts, ray_counts, **field):
+    packed = Samples(*t.detach(), ray_indices, ray_starts, ray_counts, len(rays))
+    return seen_by(module, (*rays.detach().split(3, 1), packed), Space(True), FIELD_LEVELS, True)(**field)
+
+
+def drawn(module, **triangles):
+    return tuple(vars(module.rasterise(**triangles, height=150, width=70)).values())
 
 
 def refreshed(module, grid, cells, densities):
@@ -83,6 +103,7 @@ KERNELS = {
     "sums": (composite, lambda module, **given: module.accumulate(**given, n_rays=MANY),
              lambda n: {"weights": torch.rand(n), "values": torch.randn(n, 3), "ray_indices": torch.arange(n) // 20}),
     "medians": (composite, lambda module, density, **given: module.median_distance(**given, n_rays=MANY), weighted),
+    "field step": (field_step, seen_along, field_inputs),
     "march": (march, partial(march_through, is_bounded=True), march_inputs),
     "march without bounds": (march, partial(march_through, is_bounded=False), march_inputs),
     "refresh": (occupancy, refreshed, lambda n: dict(zip(("grid", "cells", "densities"), some_visits(n, size=48)))),
@@ -91,6 +112,7 @@ KERNELS = {
              | {"gradients": torch.randn(20 * n) * (torch.rand(20 * n) < 0.3)}),
     "random words": (random, lambda module, indices: module.philox(3, 1, 77, indices), lambda n: {"indices": torch.arange(n)}),
     "random numbers": (random, lambda module, indices: module.uniform(3, 1, 77, indices), lambda n: {"indices": torch.arange(n)}),
+    "raster": (raster, drawn, lambda n: dict(zip(("corners", "faces"), soup(n, size=100.0)))),
 }
 each_kernel = pytest.mark.parametrize("name", KERNELS)
 
@@ -148,7 +170,7 @@ def test_a_training_gives_the_same_bits_with_one_two_and_three_threads(tmp_path)
     scene, found = sphere_scene(n_views=6, size=20), []
     for threads in (1, 2, 3):
         config = small_config(20, {"machine.threads": threads, "machine.backend": "cpp", "training.samples_per_step": 8192})
-        for _ in runs.train(scene, config, tmp_path / str(threads)):
+        for _ in runs.train_events(scene, config, tmp_path / str(threads)):
             pass
         found.append(checkpoint.load(tmp_path / str(threads))[0])
     for tensors in found[1:]:
@@ -388,9 +410,9 @@ def test_a_library_named_by_the_environment_is_the_one_that_is_opened(monkeypatc
 def test_without_a_library_a_training_runs_on_the_reference_and_says_so_once(elsewhere):
     (elsewhere / LOG).write_text("x.cpp:1: error: boom\n")
     config = small_config(2, {"machine.backend": "auto"})
-    notes = [event.text for event in runs.train(sphere_scene(n_views=6, size=8), config, elsewhere / "run")
+    notes = [event.text for event in runs.train_events(sphere_scene(n_views=6, size=8), config, elsewhere / "run")
              if isinstance(event, Note)]
-    assert [note.startswith("backend   reference on cpu") and "error: boom" in note for note in notes] == [True]
+    assert sum(note.startswith("backend   reference on cpu") and "error: boom" in note for note in notes) == 1, notes
 
 
 @pytest.mark.parametrize("compiler, words", [("/bin/false", "/bin/false ended with exit code 1"),

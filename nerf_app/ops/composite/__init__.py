@@ -12,9 +12,9 @@
         t                 [R] scene units: where half of the light is gone, NaN on rays whose opacity is under 1/2
 
 `render_weights` and `accumulate` are differentiable in everything but `ray_indices`; `median_distance` is not. What lies in
-the dark (less than 1e-4 of the light reaches it) has a weight but no gradient, which spares a field part of its backward
-pass. A ray without samples has no weights, sums of 0 and a median of NaN. All three ignore unused entries, whose numbers need
-only be finite.
+the dark (less than 1e-4 of the light reaches it) has neither weight nor gradient, so that nobody need ask what is there. A
+ray without samples has no weights, sums of 0 and a median of NaN. All three ignore unused entries, whose numbers need only be
+finite.
 """
 
 from importlib import import_module

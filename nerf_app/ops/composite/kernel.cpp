@@ -41,7 +41,7 @@ KERNEL(render_weights_forward)(const float* density, const float* t_starts, cons
                                int64_t n, int64_t n_rays, float* weights) {
     for_rays(ray_indices, n, n_rays, [&](int64_t, int64_t begin, int64_t end) {
         float left = 1.0f;
-        for (int64_t i = begin; i < end; ++i) {
+        for (int64_t i = begin; i < end && left >= DARK; ++i) {
             const float stopped = -std::expm1(-depth_of(density[i], t_starts[i], t_ends[i]));
             weights[i] = left * stopped;
             left *= 1.0f - stopped;

@@ -6,7 +6,7 @@ from torch import Tensor
 from nerf_app.ops.shapes import check_shapes
 
 OPAQUE = 64.0  # optical depth; behind it 1e-28 of the light is left
-DARK = 1e-4  # part of the light; a sample that less than this reaches has no gradient
+DARK = 1e-4  # part of the light; a sample that less than this reaches is not seen
 
 
 def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
@@ -18,10 +18,9 @@ def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indice
                  ray_indices=ray_indices)
     lengths = torch.where(ray_indices < n_rays, t_ends - t_starts, 0)
     tau = (density * lengths).double().clamp(max=OPAQUE)  # [S] optical depth of each sample
-    ahead, _ = _sums_on_rays(tau.detach(), ray_indices)
-    tau = torch.where(torch.exp(-ahead) < DARK, tau.detach(), tau)
     ahead, _ = _sums_on_rays(tau, ray_indices)
-    return (torch.exp(-ahead) * -torch.expm1(-tau)).to(density.dtype)
+    left = torch.exp(-ahead)
+    return (torch.where(left < DARK, 0, left) * -torch.expm1(-tau)).to(density.dtype)
 
 
 def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:

@@ -18,7 +18,8 @@ class _PackedLevel(ctypes.Structure):
 
 
 @functools.lru_cache(maxsize=8)
-def _packed(levels: tuple[Level, ...]) -> ctypes.Array:
+def packed_levels(levels: tuple[Level, ...]) -> ctypes.Array:
+    """The level table as the kernels read it."""
     return (_PackedLevel * len(levels))(*[(level.scale, level.resolution, level.entries, level.first, level.is_dense, 0)
                                           for level in levels])
 
@@ -28,7 +29,8 @@ class _Encode(torch.autograd.Function):
     def forward(ctx, x: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
         points, entries = plain(x), plain(table)
         out = torch.empty(len(points), len(levels) * table.shape[1])
-        call("hashgrid_forward", points, len(points), points.shape[1], entries, table.shape[1], _packed(levels), len(levels), out)
+        call("hashgrid_forward", points, len(points), points.shape[1], entries, table.shape[1], packed_levels(levels),
+             len(levels), out)
         ctx.save_for_backward(points, entries)
         ctx.levels, ctx.table = levels, table
         return out
@@ -36,7 +38,7 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         points, entries = ctx.saved_tensors
-        d_out, packed, features = plain(d_out), _packed(ctx.levels), entries.shape[1]
+        d_out, packed, features = plain(d_out), packed_levels(ctx.levels), entries.shape[1]
         d_x, d_table = None, None
         if ctx.needs_input_grad[0]:
             d_x = torch.empty_like(points)
@@ -57,7 +59,7 @@ class _EncodeWithJacobian(torch.autograd.Function):
     def forward(ctx, x: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
         points, entries = plain(x), plain(table)
         out = torch.empty(len(points), len(levels) * table.shape[1], points.shape[1])
-        call("hashgrid_slopes", points, len(points), points.shape[1], entries, table.shape[1], _packed(levels), len(levels),
+        call("hashgrid_slopes", points, len(points), points.shape[1], entries, table.shape[1], packed_levels(levels), len(levels),
              None, None, out)
         ctx.save_for_backward(points, entries)
         ctx.levels = levels
@@ -67,7 +69,7 @@ class _EncodeWithJacobian(torch.autograd.Function):
     def backward(ctx, d_jacobian: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         points, entries = ctx.saved_tensors
         common = (len(points), points.shape[1])
-        d_jacobian, packed, d_x, d_table = plain(d_jacobian), _packed(ctx.levels), None, None
+        d_jacobian, packed, d_x, d_table = plain(d_jacobian), packed_levels(ctx.levels), None, None
         if ctx.needs_input_grad[0]:
             d_x = torch.empty_like(points)
             call("hashgrid_curvatures", points, *common, entries, entries.shape[1], packed, len(ctx.levels), d_jacobian, d_x)

@@ -1,112 +1,5 @@
-// Dense nets over tiles of points: a tile passes all layers while its values stay in the nearest cache. The backward pass
-// computes a tile's hidden values again rather than fetching them from memory.
-//
-// All three products (forward, gradient by input, gradient by weights) are one small kernel: lanes lie along the columns of
-// the result, and a block of it stays in registers while the sum runs.
-#include <vector>
-
-#include "../native/native.hpp"
-
-namespace {
-
-constexpr int TILE = 96;                        // points
-constexpr int ROWS = 6;                         // of the block in registers
-constexpr int VECTORS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4;  // of its columns
-
-inline int padded(int width) { return (width + W - 1) / W * W; }
-
-// C[m][n] (+)= sum over k of A[m·am + k·ak] · B[k][n], for R rows and V vectors of columns.
-template <int R, int V>
-inline void block(const float* a, int64_t am, int64_t ak, const float* b, int64_t bk, float* c, int64_t cm, int depth,
-                  bool is_added) {
-    Vector sum[R][V];
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) sum[r][v] = is_added ? *(const Vector*)(c + r * cm + v * W) : Vector{};
-    for (int k = 0; k < depth; ++k) {
-        Vector row[V];
-        for (int v = 0; v < V; ++v) row[v] = *(const Vector*)(b + k * bk + v * W);
-        for (int r = 0; r < R; ++r) {
-            const Vector factor = broadcast(a[r * am + k * ak]);
-            for (int v = 0; v < V; ++v) sum[r][v] += factor * row[v];
-        }
-    }
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) *(Vector*)(c + r * cm + v * W) = sum[r][v];
-}
-
-template <int V>
-void columns(const float* a, int64_t am, int64_t ak, const float* b, int64_t bk, float* c, int64_t cm, int rows, int depth,
-             bool is_added) {
-    int r = 0;
-    for (; r + ROWS <= rows; r += ROWS) block<ROWS, V>(a + r * am, am, ak, b, bk, c + r * cm, cm, depth, is_added);
-    for (; r + 2 <= rows; r += 2) block<2, V>(a + r * am, am, ak, b, bk, c + r * cm, cm, depth, is_added);
-    for (; r < rows; ++r) block<1, V>(a + r * am, am, ak, b, bk, c + r * cm, cm, depth, is_added);
-}
-
-// `width` is a multiple of W.
-void product(const float* a, int64_t am, int64_t ak, const float* b, int64_t bk, float* c, int64_t cm, int rows, int width,
-             int depth, bool is_added) {
-    int n = 0;
-    for (; n + VECTORS * W <= width; n += VECTORS * W)
-        columns<VECTORS>(a, am, ak, b + n, bk, c + n, cm, rows, depth, is_added);
-    if (VECTORS == 4 && n + 2 * W <= width) {
-        columns<2>(a, am, ak, b + n, bk, c + n, cm, rows, depth, is_added);
-        n += 2 * W;
-    }
-    for (; n < width; n += W) columns<1>(a, am, ak, b + n, bk, c + n, cm, rows, depth, is_added);
-}
-
-struct Layer {
-    int in, out;                      // widths
-    int wide_in, wide_out;            // padded to whole vectors
-    std::vector<float> weights;       // [out][wide_in]
-    std::vector<float> transposed;    // [in][wide_out]
-    std::vector<float> bias;          // [wide_out]
-
-    Layer(const float* matrix, const float* biases, int in, int out)
-        : in(in), out(out), wide_in(padded(in)), wide_out(padded(out)), weights((size_t)out * wide_in, 0.0f),
-          transposed((size_t)in * wide_out, 0.0f), bias(wide_out, 0.0f) {
-        for (int o = 0; o < out; ++o)
-            for (int i = 0; i < in; ++i)
-                weights[(size_t)o * wide_in + i] = transposed[(size_t)i * wide_out + o] = matrix[(size_t)o * in + i];
-        if (biases) std::memcpy(bias.data(), biases, sizeof(float) * out);
-    }
-};
-
-std::vector<Layer> packed(const float* const* matrices, const float* const* biases, const int* widths, int n_layers) {
-    std::vector<Layer> layers;
-    layers.reserve(n_layers);
-    for (int l = 0; l < n_layers; ++l) layers.emplace_back(matrices[l], biases ? biases[l] : nullptr, widths[l], widths[l + 1]);
-    return layers;
-}
-
-// The values of a tile in front of each layer and behind the last one, rows padded with zeros.
-struct Values {
-    std::vector<std::vector<float>> at;
-    std::vector<int> wide;
-
-    explicit Values(const std::vector<Layer>& layers) {
-        for (const Layer& layer : layers) wide.push_back(layer.wide_in);
-        wide.push_back(layers.back().wide_out);
-        for (int width : wide) at.emplace_back((size_t)TILE * width, 0.0f);
-    }
-};
-
-// Carries the values of `rows` points from in front of the first layer onwards.
-void forward_tile(const std::vector<Layer>& layers, int rows, Values& values, bool is_last_wanted) {
-    const int count = (int)layers.size() - (is_last_wanted ? 0 : 1);
-    for (int l = 0; l < count; ++l) {
-        const Layer& layer = layers[l];
-        float* out = values.at[l + 1].data();
-        for (int r = 0; r < rows; ++r) std::memcpy(out + (size_t)r * layer.wide_out, layer.bias.data(), sizeof(float) * layer.wide_out);
-        product(values.at[l].data(), values.wide[l], 1, layer.transposed.data(), layer.wide_out, out, layer.wide_out, rows,
-                layer.wide_out, layer.in, true);
-        if (l + 1 < (int)layers.size())
-            for (int64_t i = 0; i < (int64_t)rows * layer.wide_out; ++i) out[i] = out[i] > 0.0f ? out[i] : 0.0f;
-    }
-}
-
-}  // namespace
+// Dense nets, tile by tile. The backward pass computes a tile's hidden values again rather than fetching them from memory.
+#include "net.hpp"
 
 KERNEL(mlp_forward)(const float* x, int64_t n, const float* const* matrices, const float* const* biases, const int* widths,
                     int n_layers, float* y) {
@@ -119,10 +12,9 @@ KERNEL(mlp_forward)(const float* x, int64_t n, const float* const* matrices, con
         for (int64_t start = part(n, task, chunks); start < end; start += TILE) {
             const int rows = (int)(end - start < TILE ? end - start : TILE);
             for (int r = 0; r < rows; ++r)
-                std::memcpy(&values.at[0][(size_t)r * values.wide[0]], x + (start + r) * widths[0], sizeof(float) * widths[0]);
+                std::memcpy(values.row(0, r), x + (start + r) * widths[0], sizeof(float) * widths[0]);
             forward_tile(layers, rows, values, true);
-            for (int r = 0; r < rows; ++r)
-                std::memcpy(y + (start + r) * out, &values.at[n_layers][(size_t)r * values.wide[n_layers]], sizeof(float) * out);
+            for (int r = 0; r < rows; ++r) std::memcpy(y + (start + r) * out, values.row(n_layers, r), sizeof(float) * out);
         }
     });
 }
@@ -132,14 +24,10 @@ KERNEL(mlp_backward)(const float* x, int64_t n, const float* const* matrices, co
                      int n_layers, const float* d_y, float* d_x, float* const* d_matrices, float* const* d_biases) {
     const std::vector<Layer> layers = packed(matrices, biases, widths, n_layers);
     const int64_t chunks = tasks_for(n, 4 * TILE);
-    std::vector<std::vector<std::vector<float>>> sums(chunks), bias_sums(chunks);  // of each task, added up in order at the end
+    std::vector<Sums> sums(chunks, Sums(layers, biases != nullptr));
     parallel(chunks, [&](int64_t task) {
         Values values(layers), gradients(layers);
-        for (const Layer& layer : layers) {
-            sums[task].emplace_back((size_t)layer.out * layer.wide_in, 0.0f);
-            bias_sums[task].emplace_back(biases ? layer.out : 0, 0.0f);
-        }
-        const int out = widths[n_layers], wide_out = gradients.wide[n_layers];
+        const int out = widths[n_layers];
         const int64_t end = part(n, task + 1, chunks);
         for (int64_t next = part(n, task, chunks); next < end;) {
             int64_t points[TILE];  // those of the next points that have a gradient at all
@@ -151,41 +39,14 @@ KERNEL(mlp_backward)(const float* x, int64_t n, const float* const* matrices, co
                     std::memset(d_x + next * widths[0], 0, sizeof(float) * widths[0]);
             }
             for (int r = 0; r < rows; ++r) {
-                std::memcpy(&values.at[0][(size_t)r * values.wide[0]], x + points[r] * widths[0], sizeof(float) * widths[0]);
-                std::memcpy(&gradients.at[n_layers][(size_t)r * wide_out], d_y + points[r] * out, sizeof(float) * out);
+                std::memcpy(values.row(0, r), x + points[r] * widths[0], sizeof(float) * widths[0]);
+                std::memcpy(gradients.row(n_layers, r), d_y + points[r] * out, sizeof(float) * out);
             }
             forward_tile(layers, rows, values, false);
-            for (int l = n_layers - 1; l >= 0; --l) {
-                const Layer& layer = layers[l];
-                const float* d_out = gradients.at[l + 1].data();
-                const float* in = values.at[l].data();
-                product(d_out, 1, layer.wide_out, in, layer.wide_in, sums[task][l].data(), layer.wide_in, layer.out,
-                        layer.wide_in, rows, true);
-                if (biases)
-                    for (int r = 0; r < rows; ++r)
-                        for (int o = 0; o < layer.out; ++o) bias_sums[task][l][o] += d_out[(size_t)r * layer.wide_out + o];
-                if (l == 0 && !d_x) break;
-                float* d_in = gradients.at[l].data();
-                product(d_out, layer.wide_out, 1, layer.weights.data(), layer.wide_in, d_in, layer.wide_in, rows, layer.wide_in,
-                        layer.out, false);
-                if (l > 0)
-                    for (int64_t i = 0; i < (int64_t)rows * layer.wide_in; ++i) d_in[i] = in[i] > 0.0f ? d_in[i] : 0.0f;
-            }
-            if (d_x)
-                for (int r = 0; r < rows; ++r)
-                    std::memcpy(d_x + points[r] * widths[0], &gradients.at[0][(size_t)r * gradients.wide[0]],
-                                sizeof(float) * widths[0]);
+            backward_tile(layers, rows, values, gradients, sums[task], d_x != nullptr);
+            for (int r = 0; d_x && r < rows; ++r)
+                std::memcpy(d_x + points[r] * widths[0], gradients.row(0, r), sizeof(float) * widths[0]);
         }
     });
-    for (int l = 0; l < n_layers; ++l) {
-        const Layer& layer = layers[l];
-        std::memset(d_matrices[l], 0, sizeof(float) * layer.in * layer.out);
-        if (biases) std::memset(d_biases[l], 0, sizeof(float) * layer.out);
-        for (int64_t task = 0; task < chunks; ++task) {
-            for (int o = 0; o < layer.out; ++o)
-                for (int i = 0; i < layer.in; ++i)
-                    d_matrices[l][(size_t)o * layer.in + i] += sums[task][l][(size_t)o * layer.wide_in + i];
-            for (size_t o = 0; o < bias_sums[task][l].size(); ++o) d_biases[l][o] += bias_sums[task][l][o];
-        }
-    }
+    add_up(layers, sums, d_matrices, d_biases);
 }

@@ -20,13 +20,18 @@ KERNEL(occupancy_mark)(const float* grid, int64_t cells, float cap, uint8_t* occ
         double sum = 0.0;
         int64_t count = 0;
         for (int64_t begin = part(cells, task, chunks), end = part(cells, task + 1, chunks); begin < end; begin += 4096) {
-            float some = 0.0f;  // of a few thousand: float32 is enough, and quick
-            int32_t few = 0;
-            for (int64_t i = begin; i < (begin + 4096 < end ? begin + 4096 : end); ++i) {
-                some += grid[i] >= 0.0f ? grid[i] : 0.0f;
-                few += grid[i] >= 0.0f;
-            }
-            sum += some, count += few;
+            float some[W] = {};  // of a few thousand: float32 is enough, and quick
+            int32_t few[W] = {};
+            const int64_t stop = begin + 4096 < end ? begin + 4096 : end;
+            auto add = [&](int64_t i, int lane) {
+                some[lane] += grid[i] >= 0.0f ? grid[i] : 0.0f;
+                few[lane] += grid[i] >= 0.0f;
+            };
+            int64_t i = begin;
+            for (; i + W <= stop; i += W)
+                for (int lane = 0; lane < W; ++lane) add(i + lane, lane);
+            for (; i < stop; ++i) add(i, 0);
+            for (int lane = 0; lane < W; ++lane) sum += some[lane], count += few[lane];
         }
         sums[task] = sum, known[task] = count;
     });
@@ -36,7 +41,9 @@ KERNEL(occupancy_mark)(const float* grid, int64_t cells, float cap, uint8_t* occ
     const double typical = 0.5 * sum / (double)(count > 0 ? count : 1);
     const float threshold = typical < cap ? (float)typical : cap;
     parallel(chunks, [&](int64_t task) {
-        for (int64_t i = part(cells, task, chunks); i < part(cells, task + 1, chunks); ++i)
-            occupied[i] = grid[i] > threshold || grid[i] < 0.0f;
+        const float *from = grid, limit = threshold;  // a byte may lie anywhere: what is read must not seem to change with it
+        uint8_t* to = occupied;
+        const int64_t end = part(cells, task + 1, chunks);
+        for (int64_t i = part(cells, task, chunks); i < end; ++i) to[i] = (from[i] > limit) | (from[i] < 0.0f);
     });
 }

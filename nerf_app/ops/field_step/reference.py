@@ -1,0 +1,28 @@
+"""The references of the smaller ops, one after the other."""
+
+import torch
+from torch import Tensor
+
+from nerf_app.ops.composite import reference as composite
+from nerf_app.ops.field_step import SEEN, HashGridNets, Samples
+from nerf_app.ops.hashgrid import reference as hashgrid
+from nerf_app.ops.march import Space
+from nerf_app.ops.mlp import reference as dense
+from nerf_app.ops.mlp.density import ClampedExp
+from nerf_app.ops.spherical_harmonics import reference as harmonics
+
+
+def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
+    """[R, 5] sums over each ray, [S] weights; see the contract."""
+    n_rays, rays = len(origins), samples.ray_indices.clamp(max=max(len(origins) - 1, 0))
+    middles = 0.5 * (samples.t_starts + samples.t_ends)
+    unit = space.to_unit(origins[rays] + middles[:, None] * directions[rays])  # [S, 3]
+    hidden = dense.mlp(hashgrid.encode(unit, field.table, field.levels), field.density, None)  # [S, 16]
+    density = ClampedExp.apply(hidden[:, 0])
+    weights = composite.render_weights(density, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays)
+    seen = (weights.detach() > SEEN).nonzero()[:, 0]
+    seen_from = harmonics.spherical_harmonics(directions[rays[seen]]) * float(field.is_view_dependent)
+    colours = torch.sigmoid(dense.mlp(torch.cat([hidden[seen], seen_from], 1), field.colour, None)[:, :3])
+    rgb = weights.new_zeros(len(weights), 3).index_copy(0, seen, colours)
+    values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, 5]
+    return composite.accumulate(weights, values, samples.ray_indices, n_rays), weights

@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from nerf_app.ops import field_step
+from nerf_app.ops.field_step import HashGridNets
+from nerf_app.ops.hashgrid import level_table
+from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.samples import Samples
+from tests.ops.test_composite import random_samples
+from tests.parity import assert_close, runnable, value_and_gradients
+
+SIZES = [(1, 1), (3, 0), (7, 63), (40, 1000), (300, 4000)]
+GEOMETRY, HARMONICS = 16, 16
+
+
+def random_field(features=4, width=32, colour_layers=2, density=1.0):
+    """Parameters of order 1: with those of a start, a test proves nothing."""
+    levels = level_table(3, 4, 30, 10, 3)
+    colour = [GEOMETRY + HARMONICS, *[width] * colour_layers, 16]
+    return {"table": density * torch.randn(sum(level.entries for level in levels), features),
+            "density": [torch.randn(width, 3 * features) / 3, torch.randn(GEOMETRY, width) / 3],
+            "colour": [torch.randn(out, wide) / 3 for wide, out in zip(colour[:-1], colour[1:], strict=True)]}, levels
+
+
+def random_rays(n_rays, n_samples, unused=0):
+    samples = random_samples(n_rays, n_samples, unused)
+    counts = torch.bincount(samples["ray_indices"], minlength=n_rays + 1)[:n_rays]
+    packed = Samples(samples["t_starts"], samples["t_ends"], samples["ray_indices"], counts.cumsum(0) - counts, counts, n_rays)
+    return torch.randn(n_rays, 3), torch.nn.functional.normalize(torch.randn(n_rays, 3), dim=1), packed
+
+
+def seen_by(module, rays, space, levels, is_view_dependent):
+    def see(table, density, colour):
+        return module.see(*rays, space, HashGridNets(table, levels, tuple(density), tuple(colour), is_view_dependent))
+    return see
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+@pytest.mark.parametrize("n_rays, n_samples", SIZES)
+@pytest.mark.parametrize("is_bounded, is_view_dependent", [(True, True), (False, False)])
+def test_every_backend_agrees_with_the_small_references(backend, n_rays, n_samples, is_bounded, is_view_dependent):
+    field, levels = random_field()
+    rays = random_rays(n_rays, n_samples, unused=3)
+    cases = [value_and_gradients(seen_by(field_step.IMPLEMENTATIONS[name](), rays, Space(is_bounded), levels, is_view_dependent),
+                                 field) for name in ("reference", backend)]
+    assert cases[0].keys() == cases[1].keys() and len(cases[0]) == 8
+    for name, truth in cases[0].items():
+        assert_close(cases[1][name], truth, name, tolerance=1e-4)  # one rounding of a place, times slopes of order 30, in exp
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+@pytest.mark.parametrize("features, width, colour_layers", [(1, 16, 1), (2, 64, 3), (8, 128, 0)])
+def test_every_backend_takes_fields_of_other_sizes(backend, features, width, colour_layers):
+    field, levels = random_field(features, width, colour_layers)
+    rays = random_rays(40, 700)
+    cases = [value_and_gradients(seen_by(field_step.IMPLEMENTATIONS[name](), rays, Space(True), levels, True), field)
+             for name in ("reference", backend)]
+    for name, truth in cases[0].items():
+        assert_close(cases[1][name], truth, name, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+def test_what_lies_in_the_dark_is_neither_seen_nor_changed(backend):
+    """A ray's samples stand one behind the other in a field so dense that only the first few get light."""
+    field, levels = random_field(density=0.0)
+    field["density"][1].zero_()
+    field["density"] = [torch.ones(32, 12), torch.full((GEOMETRY, 32), 0.1)]
+    field["table"].fill_(0.12)  # exp(0.1 · 32 · 12 · 0.12) = 100 per scene unit
+    origins, directions, n = torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]), 40
+    t = torch.arange(n + 1) * 0.02
+    samples = Samples(t[:-1], t[1:], torch.zeros(n, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.tensor([n]), 1)
+    see = seen_by(field_step.IMPLEMENTATIONS[backend](), (origins, directions, samples), Space(True), levels, True)
+    leaf = field["table"].requires_grad_()
+    sums, weights = see(**field | {"table": leaf})
+    loss, sums, weights = sums.sum(), sums.detach(), weights.detach()
+    lit = int((weights > 0).sum())
+    assert 3 <= lit <= 6 and not weights[lit:].any()
+    assert float(sums[0, 3]) == pytest.approx(1.0, abs=1e-4)
+    assert sums[0, 4] / sums[0, 3] == pytest.approx(float((weights * (t[:-1] + t[1:]) / 2).sum() / weights.sum()), rel=1e-5)
+    loss.backward()
+    fewer = Samples(t[:lit], t[1:lit + 1], samples.ray_indices[:lit], samples.ray_starts, torch.tensor([lit]), 1)
+    again = field["table"].detach().clone().requires_grad_()
+    cut, _ = seen_by(field_step.IMPLEMENTATIONS[backend](), (origins, directions, fewer), Space(True), levels, True)(
+        **field | {"table": again})
+    cut.sum().backward()
+    assert torch.equal(cut, sums) and torch.equal(leaf.grad, again.grad)
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+def test_a_leafs_gradient_is_added_to(backend):
+    field, levels = random_field()
+    rays = random_rays(9, 100)
+    see = seen_by(field_step.IMPLEMENTATIONS[backend](), rays, Space(True), levels, True)
+    leaf = field["table"].requires_grad_()
+    for _ in range(2):
+        see(**field | {"table": leaf})[0].sum().backward()
+    twice = leaf.grad.clone()
+    leaf.grad = torch.ones_like(leaf)
+    see(**field | {"table": leaf})[0].sum().backward()
+    assert_close(leaf.grad - 1.0, twice / 2, "gradient", tolerance=1e-5)
