@@ -71,7 +71,7 @@ def explain(error: Exception) -> tuple[int, str]:
     said = " ".join(str(error).split())
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("allocate memory|out of memory", said):
         return NO_ROOM, (f"memory ran out ({said[:200]}); close other programs, or try --set scene.longest_side=800 "
-                         "or --set training.samples_per_step=16384.")
+                         "or --set training.samples_per_step=4096.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NO_ROOM, f"the disk is full ({said}); free some space, or give another --out."
     if isinstance(error, PermissionError) or isinstance(error, OSError) and error.errno == errno.EROFS:

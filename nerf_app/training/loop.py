@@ -16,7 +16,7 @@ from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import photo_loss
 from nerf_app.training.metrics import decibel
-from nerf_app.training.schedule import Budget, learning_rate
+from nerf_app.training.schedule import Budget, learning_rate, samples_wanted
 from nerf_app.training.settings import TrainingSettings
 from nerf_app.training.validation import Validation
 
@@ -69,7 +69,8 @@ class Trainer:
         self.steps_done += 1
         self.samples_since += samples
         self.samples_per_ray = samples / rays
-        self.rays *= min(max(self.settings.samples_per_step / max(samples, 1), 0.5), 2.0)
+        wanted = samples_wanted(self.settings, fraction)
+        self.rays *= min(max(wanted / max(samples, 1), 0.5), 2.0)
         self.rays = min(max(self.rays, FEWEST_RAYS), MOST_RAYS)
         self.loss, self.rate = loss, learning_rate(self.settings, fraction) * 0.5**self.returns
         if not self._is_finite(loss):

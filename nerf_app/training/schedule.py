@@ -7,6 +7,7 @@ from nerf_app.training.settings import TrainingSettings
 
 WARM_UP = 0.01  # part of the budget in which the learning rate rises
 FALL_BEGINS = 0.6  # part of the budget after which it falls
+GROWTH = 8.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
 class Budget:
@@ -47,3 +48,11 @@ def learning_rate(settings: TrainingSettings, fraction: float) -> float:
     rise = min((fraction + 0.1 * WARM_UP) / WARM_UP, 1.0)
     fallen = max(fraction - FALL_BEGINS, 0.0) / (1.0 - FALL_BEGINS)
     return settings.learning_rate * rise * settings.final_learning_rate**fallen
+
+
+def samples_wanted(settings: TrainingSettings, fraction: float) -> float:
+    """Samples in a step: those of the settings at first, GROWTH times as many at last, in equal ratios.
+
+    Many small steps find the form soonest; later a step's own cost, the optimiser's above all, is better shared by many.
+    """
+    return settings.samples_per_step * GROWTH ** min(fraction / FALL_BEGINS, 1.0)

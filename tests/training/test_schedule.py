@@ -3,7 +3,7 @@ import os
 import pytest
 
 from nerf_app.training import schedule
-from nerf_app.training.schedule import FALL_BEGINS, WARM_UP, Budget, learning_rate
+from nerf_app.training.schedule import FALL_BEGINS, GROWTH, WARM_UP, Budget, learning_rate, samples_wanted
 from nerf_app.training.settings import TrainingSettings
 
 
@@ -86,3 +86,10 @@ def test_the_learning_rate_rises_shortly_and_falls_geometrically_to_its_end():
     top = rates.index(max(rates))
     assert 0 < top / 1000 <= WARM_UP
     assert rates[:top + 1] == sorted(rates[:top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_a_step_grows_in_equal_ratios_until_the_rate_falls():
+    settings = TrainingSettings(samples_per_step=1000)
+    sizes = [samples_wanted(settings, fraction * FALL_BEGINS) for fraction in (0.0, 0.5, 1.0)]
+    assert sizes == pytest.approx([1000.0, 1000.0 * GROWTH**0.5, 1000.0 * GROWTH])
+    assert samples_wanted(settings, 1.0) == sizes[-1]

@@ -2,6 +2,7 @@
 //
 // The arithmetic is the reference's, operation by operation in float32 without fused multiply-adds, so that the kept set is
 // the same.
+#include <cmath>
 #include <vector>
 
 #include "../native/native.hpp"
@@ -47,21 +48,43 @@ struct Blocks {
     }
 };
 
-// Which of `count` steps from number k on have their middle before `far` in an occupied cell.
-inline void look(const Grid& grid, const float* origin, const float* direction, float first, float jitter, float step, float far,
-                 int64_t k, int count, uint8_t* is_kept) {
-    float t[BATCH];
-    int32_t cell[BATCH];
-    for (int i = 0; i < count; ++i) t[i] = distance_at(first + ((float)(k + i) + 0.5f + jitter) * step, grid.is_bounded);
-    const float size = (float)grid.size;
-    for (int i = 0; i < count; ++i) {
-        float x = origin[0] + t[i] * direction[0], y = origin[1] + t[i] * direction[1], z = origin[2] + t[i] * direction[2];
-        to_unit(x, y, z, grid.is_bounded);
-        int32_t cx = (int32_t)(x * size), cy = (int32_t)(y * size), cz = (int32_t)(z * size);
-        cx = cx < grid.size ? cx : grid.size - 1, cy = cy < grid.size ? cy : grid.size - 1, cz = cz < grid.size ? cz : grid.size - 1;
-        cell[i] = (cz * grid.size + cy) * grid.size + cx;
+// A ray, and its lattice.
+struct Ray {
+    const float *origin, *direction;
+    float first, jitter, step, far;
+};
+
+inline Vector counted(int64_t k) {  // k, k + 1, ...
+    Vector numbers;
+    for (int lane = 0; lane < W; ++lane) numbers[lane] = (float)(k + lane);
+    return numbers;
+}
+
+// The cells in which points on a ray lie, by x, y and z.
+inline void cells_at(const Grid& grid, const Ray& ray, Vector t, Integers* cell) {
+    Vector x = ray.origin[0] + t * ray.direction[0], y = ray.origin[1] + t * ray.direction[1], z = ray.origin[2] + t * ray.direction[2];
+    to_unit(x, y, z, grid.is_bounded);
+    const Integers last = Integers{} + (grid.size - 1);
+    const Vector size = Vector{} + (float)grid.size, places[3] = {x, y, z};
+    for (int axis = 0; axis < 3; ++axis) {
+        const Integers at = __builtin_convertvector(places[axis] * size, Integers);
+        cell[axis] = at < last ? at : last;
     }
-    for (int i = 0; i < count; ++i) is_kept[i] = grid.occupied[cell[i]] && t[i] < far;
+}
+
+// Which of `count` steps from number k on have their middle before `far` in an occupied cell: a bit each.
+inline uint32_t look(const Grid& grid, const Ray& ray, int64_t k, int count) {
+    uint32_t kept = 0;
+    for (int begin = 0; begin < count; begin += W) {
+        const Vector s = ray.first + (counted(k + begin) + 0.5f + ray.jitter) * ray.step;
+        const Vector t = distance_at(s, grid.is_bounded);
+        Integers cell[3];
+        cells_at(grid, ray, t, cell);
+        const Integers places = (cell[2] * grid.size + cell[1]) * grid.size + cell[0], is_before = t < ray.far;
+        for (int lane = 0; lane < W; ++lane)
+            kept |= (uint32_t)(grid.occupied[places[lane]] & is_before[lane] & (begin + lane < count)) << (begin + lane);
+    }
+    return kept;
 }
 
 // How many candidates the ray's lattice has.
@@ -78,25 +101,23 @@ inline int span_of(const Grid& grid, float step) {
     return 0;
 }
 
-// Whether all of `span` steps from number k on are empty, as far as the blocks know. Only straight ways are judged.
-inline bool is_empty(const Grid& grid, const Blocks& blocks, const float* origin, const float* direction, float first, float step,
-                     int64_t k, int span) {
-    const float begin = first + (float)k * step, end = first + (float)(k + span + 1) * step;
-    float place[3];
+// Which of the next W spans of steps, from number k on, are empty, as far as the blocks know: not zero. Only straight ways are
+// judged.
+inline Integers are_empty(const Grid& grid, const Blocks& blocks, const Ray& ray, int64_t k, int span) {
+    const Vector begin = ray.first + ((float)k + counted(0) * (float)span) * ray.step, end = begin + (float)(span + 1) * ray.step;
+    Integers is_straight = end == end, cell[3];
     if (!grid.is_bounded) {
-        if (!(end <= LINEAR)) return false;
-        for (int axis = 0; axis < 3; ++axis)
-            if (!(std::fabs(origin[axis] + begin * direction[axis]) <= 1.0f && std::fabs(origin[axis] + end * direction[axis]) <= 1.0f))
-                return false;
+        is_straight = end <= LINEAR;
+        for (int axis = 0; axis < 3; ++axis) {
+            const Vector from = ray.origin[axis] + begin * ray.direction[axis], to = ray.origin[axis] + end * ray.direction[axis];
+            is_straight &= (larger(from, -from) <= 1.0f) & (larger(to, -to) <= 1.0f);
+        }
     }
-    for (int axis = 0; axis < 3; ++axis) place[axis] = origin[axis] + 0.5f * (begin + end) * direction[axis];
-    to_unit(place[0], place[1], place[2], grid.is_bounded);
-    int block[3];
-    for (int axis = 0; axis < 3; ++axis) {
-        const int cell = (int)(place[axis] * (float)grid.size);
-        block[axis] = (cell < grid.size ? cell : grid.size - 1) / Blocks::EDGE;
-    }
-    return !blocks.is_near[(block[2] * blocks.count + block[1]) * blocks.count + block[0]];
+    cells_at(grid, ray, 0.5f * (begin + end), cell);
+    const Integers places = (cell[2] / Blocks::EDGE * blocks.count + cell[1] / Blocks::EDGE) * blocks.count + cell[0] / Blocks::EDGE;
+    Integers is_near;
+    for (int lane = 0; lane < W; ++lane) is_near[lane] = blocks.is_near[places[lane]];
+    return is_straight & (is_near == 0);
 }
 
 }  // namespace
@@ -111,20 +132,20 @@ KERNEL(march_find)(const float* origins, const float* directions, const float* n
     const int64_t chunks = tasks_for(n_rays, 64);
     parallel(chunks, [&](int64_t task) {
         for (int64_t r = part(n_rays, task, chunks); r < part(n_rays, task + 1, chunks); ++r) {
-            const float *origin = origins + 3 * r, *direction = directions + 3 * r;
             const int64_t total = candidates(near[r], far[r], step, grid.is_bounded);
-            const float first = lattice_at(near[r], grid.is_bounded);
+            const Ray ray{origins + 3 * r, directions + 3 * r, lattice_at(near[r], grid.is_bounded), jitter[r], step, far[r]};
             std::memset(bits + r * words, 0, sizeof(uint32_t) * words);
             counts[r] = 0;
-            for (int64_t k = 0; k < total; k += stride) {
-                if (span > 0 && is_empty(grid, blocks, origin, direction, first, step, k, span)) continue;
-                uint8_t is_kept[BATCH];
-                const int count = (int)(total - k < stride ? total - k : stride);
-                look(grid, origin, direction, first, jitter[r], step, far[r], k, count, is_kept);
-                uint32_t kept = 0;
-                for (int i = 0; i < count; ++i) kept |= (uint32_t)is_kept[i] << i;
-                bits[r * words + k / BATCH] |= kept << k % BATCH;
-                counts[r] += __builtin_popcount(kept);
+            for (int64_t begin = 0; begin < total; begin += W * stride) {
+                const Integers is_empty = span > 0 ? are_empty(grid, blocks, ray, begin, span) : Integers{};
+                for (int lane = 0; lane < W; ++lane) {
+                    const int64_t k = begin + lane * stride;
+                    if (k >= total) break;
+                    if (is_empty[lane]) continue;
+                    const uint32_t kept = look(grid, ray, k, (int)(total - k < stride ? total - k : stride));
+                    bits[r * words + k / BATCH] |= kept << k % BATCH;
+                    counts[r] += __builtin_popcount(kept);
+                }
             }
         }
     });

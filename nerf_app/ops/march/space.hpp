@@ -1,15 +1,20 @@
-// The two spaces of sampling/contraction.py, operation by operation as it has them.
+// The two spaces of sampling/contraction.py, operation by operation as it has them, for one number or a vector of them.
 #pragma once
-#include <cmath>
 
 namespace {
 
 constexpr float LINEAR = 2.0f, FAR = 200.0f;  // as sampling/contraction.py has them
 
-inline float distance_at(float s, bool is_bounded) {
-    if (is_bounded || s <= LINEAR) return s;
-    float rest = 2.0f * LINEAR - s;
-    return LINEAR * LINEAR / (rest > LINEAR * LINEAR / FAR ? rest : LINEAR * LINEAR / FAR);
+template <class T>
+inline T larger(T x, T y) {
+    return x > y ? x : y;
+}
+
+template <class T>
+inline T distance_at(T s, bool is_bounded) {
+    if (is_bounded) return s;
+    const T rest = 2.0f * LINEAR - s, least = T{} + LINEAR * LINEAR / FAR;
+    return s <= LINEAR ? s : LINEAR * LINEAR / larger(rest, least);
 }
 
 inline float lattice_at(float t, bool is_bounded) {
@@ -17,18 +22,20 @@ inline float lattice_at(float t, bool is_bounded) {
     return 2.0f * LINEAR - LINEAR * LINEAR / t;
 }
 
-inline float clamped(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }  // what is no number becomes 0
+template <class T>
+inline T clamped(T x) {  // what is no number becomes 0
+    const T zero{}, one = zero + 1.0f;
+    return x > zero ? (x < one ? x : one) : zero;
+}
 
 // Scene coordinates -> the unit cube, in place.
-inline void to_unit(float& x, float& y, float& z, bool is_bounded) {
+template <class T>
+inline void to_unit(T& x, T& y, T& z, bool is_bounded) {
     if (is_bounded) {
         x = 0.5f * (x + 1.0f), y = 0.5f * (y + 1.0f), z = 0.5f * (z + 1.0f);
     } else {
-        float m = std::fabs(x);
-        m = std::fabs(y) > m ? std::fabs(y) : m;
-        m = std::fabs(z) > m ? std::fabs(z) : m;
-        m = m > 1.0f ? m : 1.0f;
-        float factor = (2.0f - 1.0f / m) / m;
+        const T m = larger(larger(larger(larger(x, -x), larger(y, -y)), larger(z, -z)), T{} + 1.0f);
+        const T factor = (2.0f - 1.0f / m) / m;
         x = (x * factor + 2.0f) * 0.25f, y = (y * factor + 2.0f) * 0.25f, z = (z * factor + 2.0f) * 0.25f;
     }
     x = clamped(x), y = clamped(y), z = clamped(z);
