@@ -1,0 +1,163 @@
+"""Depth maps: how far away things are at each pixel of a photo, or of a path's pictures, and how surely.
+
+*z* is counted along the camera's axis, *range* along the pixel's ray. *Median* is where half of the light is stopped,
+*mean* where it is stopped on average. Lengths are input units, but for the 16-bit pictures once a metric scale is known.
+Where less than half of the light is stopped nothing is known: NaN in the float files, 0 in the pictures.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nerf_app.errors import DataError, UsageError
+from nerf_app.export.cameras import intrinsics, made_folder
+from nerf_app.export.frames import CHANNELS, depth_range_of
+from nerf_app.export.path_files import CameraPath, PathCamera
+from nerf_app.export.pictures import to_bytes, write_bytes, write_png
+from nerf_app.picture import NEARBY
+from nerf_app.scene.camera import Camera, Lens
+from nerf_app.scene.paths import is_photo
+from nerf_app.scene.scene import SPLITS
+
+if TYPE_CHECKING:
+    from nerf_app.picture import Picture
+    from nerf_app.run import Run
+
+MOST_STEPS = 2**16 - 1  # of a 16-bit picture
+LOST = 1e-3  # part of all known pixels that a finer factor of the 16-bit pictures may leave out as too far
+WHITE = np.ones(3, np.float32)
+CONFIDENCE = f"255 = all of the pixel's light is stopped within {100 * NEARBY:g} % of its depth, 0 = none or depth unknown"
+
+
+def shots_of_split(run: "Run", split: str) -> dict[str, PathCamera]:
+    """The cameras of a split's photos by name; "all" is every photo."""
+    shots = {view.name: PathCamera(view.camera, view.world_from_camera) for view in run.views if split in (view.split, "all")}
+    if not shots:
+        have = [split for split in SPLITS if any(view.split == split for view in run.views)]
+        raise UsageError(f"the run has no {split} photos; --split {' or '.join(have)} or all has some.")
+    return shots
+
+
+def shots_of_path(path: CameraPath) -> dict[str, PathCamera]:
+    """The cameras of a path, by number."""
+    return {f"{i:05d}": one for i, one in enumerate(path.cameras)}
+
+
+def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progress: Callable[[int, int], None], *,
+                metres_per_unit: float | None = None, undistort: bool = False) -> Path:
+    """Depth files of every shot below `out`, named after it, and depth.json, which explains them; returns the latter.
+
+    NAME.z.npy, NAME.range.npy, NAME.mean_z.npy and NAME.mean_range.npy (float32), NAME.png (16 bits), NAME.confidence.png,
+    NAME.colour.png (one range for all) and NAME.json with the camera, on the photo's own pixels and lens.
+
+    Args:
+        undistort: pinholes of the same focal lengths take the place of the lenses.
+    """
+    if undistort:
+        shots = {name: replace(shot, camera=_pinhole(shot.camera)) for name, shot in shots.items()}
+    colours = depth_range_of(run, list(shots.values()))
+    places = {name: out / stem for name, stem in _stems(shots).items()}
+    powers: Counter[int] = Counter()
+    for i, (name, shot) in enumerate(shots.items()):
+        made_folder(places[name].parent)
+        picture = run.render(shot.camera, shot.world_from_camera, "white")
+        write_png(CHANNELS["depth"](picture, WHITE, colours), _file(places[name], "colour.png"))
+        write_png(to_bytes(picture.confidence), _file(places[name], "confidence.png"))
+        for kind, depth in _depths(picture).items():
+            _write_npy(depth, _file(places[name], f"{kind}.npy"))
+            if kind == colours.kind:
+                powers += _powers(depth * (metres_per_unit or 1.0))
+        on_progress(i + 1, len(shots))
+    png = {"holds": colours.kind, "steps_per": "metre" if metres_per_unit else "input unit",
+           "factor": 10.0 ** _power(powers, 3 if metres_per_unit else None)}
+    for name, shot in shots.items():
+        _write_steps(places[name], png, metres_per_unit, _camera_words(name, shot))
+    meaning = {"unit": "input units", "metres_per_unit": metres_per_unit, "png": png, "confidence": CONFIDENCE,
+               "colours": {**asdict(colours), "steps": "even in log(depth), near is bright"},
+               "depths": [place.relative_to(out).as_posix() for place in places.values()]}
+    _write_json(meaning, out / "depth.json")
+    return out / "depth.json"
+
+
+def _depths(picture: "Picture") -> dict[str, np.ndarray]:
+    """All four kinds of depth, [H, W] float32 input units, by the name they have in files."""
+    z_per_range = picture.z_depth / picture.range
+    return {"z": picture.z_depth, "range": picture.range, "mean_z": picture.mean_range * z_per_range,
+            "mean_range": picture.mean_range}
+
+
+def _pinhole(camera: Camera) -> Camera:
+    if camera.lens.family == "equirectangular":
+        raise UsageError("a panorama sees all round and no pinhole does: leave out --undistort.")
+    return replace(camera, lens=Lens())
+
+
+def _camera_words(name: str, shot: PathCamera) -> dict[str, Any]:
+    """The sidecar's part about the camera, in the words of transforms.json where it has some for the lens."""
+    try:
+        words = intrinsics(shot.camera)
+    except DataError:
+        words = asdict(shot.camera)
+    return {"name": name, **words, "transform_matrix": np.asarray(shot.world_from_camera, np.float64).tolist(),
+            "axes": "camera-to-world, input coordinates; camera x right, y up, z backwards"}
+
+
+# 16-bit pictures: their factor is known when the farthest depth is, so they are made from the float files.
+
+def _powers(depth: np.ndarray) -> Counter[int]:
+    """How many known depths allow which power of ten as their factor, at most."""
+    known = depth[depth > 0]  # NaN is not
+    return Counter(np.floor(np.log10(MOST_STEPS / known.astype(np.float64))).astype(int).tolist())
+
+
+def _power(powers: Counter[int], most: int | None) -> int:
+    """The largest power of ten that leaves out no more than LOST of the depths: a far speck must not cost the digits."""
+    allowed, room = most or 0, LOST * powers.total()
+    for power in sorted(powers):
+        if room < 0:
+            break
+        allowed = power
+        room -= powers[power]
+    return allowed if most is None else min(allowed, most)
+
+
+def _write_steps(place: Path, png: dict[str, Any], metres_per_unit: float | None, words: dict[str, Any]) -> None:
+    """NAME.png and NAME.json from what NAME.z.npy or NAME.range.npy holds."""
+    steps = np.load(_file(place, f"{png['holds']}.npy")) * (png["factor"] * (metres_per_unit or 1.0))
+    is_known = steps > 0
+    is_far = is_known & (steps >= MOST_STEPS + 0.5)
+    pixels = np.where(is_known & ~is_far, np.clip(np.nan_to_num(steps).round(), 1, MOST_STEPS), 0).astype(np.uint16)
+    write_png(pixels, _file(place, "png"))
+    facts = {"unit": "input units", "metres_per_unit": metres_per_unit,
+             "png": {**png, "unknown": 0, "too_far": int(is_far.sum())}, "known_pixels": int(is_known.sum())}
+    _write_json(words | facts, _file(place, "json"))
+
+
+# Files
+
+def _stems(names: Iterable[str]) -> dict[str, str]:
+    """A path below the output folder for each photo: its own, without the suffix where that tells no two apart."""
+    whole = {name: "/".join(part for part in PurePosixPath(name).parts if part not in ("/", "..")) for name in names}
+    short = {name: str(PurePosixPath(path).with_suffix("")) if is_photo(path) else path for name, path in whole.items()}
+    uses = Counter(short.values())
+    return {name: short[name] if uses[short[name]] == 1 else f"{whole[name]}-{i}" for i, name in enumerate(whole)}
+
+
+def _file(place: Path, ending: str) -> Path:
+    return place.with_name(f"{place.name}.{ending}")
+
+
+def _write_npy(values: np.ndarray, out: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, values.astype(np.float32), allow_pickle=False)
+    write_bytes(stream.getvalue(), out)
+
+
+def _write_json(content: dict[str, Any], out: Path) -> None:
+    write_bytes((json.dumps(content, indent=1) + "\n").encode(), out)

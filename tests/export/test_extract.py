@@ -1,0 +1,71 @@
+"""From a run to a mesh that is ready for its texture."""
+
+import numpy as np
+import pytest
+import torch
+
+from nerf_app.errors import DataError, UsageError
+from nerf_app.export.extract import METHODS, MeshPlan, extract_mesh
+from nerf_app.scene.scene import View
+from tests.export.shape_run import CENTRE, SCALE, ball, edge_counts, quiet, shape_run, views_around
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_becomes_one_part_with_the_faces_asked_for(method):
+    def with_crumb(points):
+        return torch.minimum(ball(0.5)(points), ball(0.04, (0.0, 0.0, 0.7))(points))
+    run = shape_run(views_around(), with_crumb)
+    mesh = extract_mesh(run, MeshPlan(method=method, resolution=40, faces=900), quiet)
+    assert 600 < len(mesh.faces) <= 900
+    radii = np.linalg.norm(mesh.vertices - CENTRE, axis=1) * SCALE
+    assert np.abs(radii - 0.5).max() < 0.035  # and so the crumb is gone
+    assert mesh.views.shape == (len(mesh.vertices),) and mesh.views.dtype == np.int32 and mesh.views.max() <= 14
+    assert np.median(mesh.views) >= 4
+    assert (mesh.depth_spread is not None) == (method == "tsdf")
+
+
+def test_two_things_of_like_size_both_stay():
+    def two(points):
+        return torch.minimum(ball(0.3, (0.5, 0.0, 0.0))(points), ball(0.25, (-0.5, 0.0, 0.0))(points))
+    mesh = extract_mesh(shape_run(views_around(), two), MeshPlan(resolution=40), quiet)
+    assert mesh.vertices[:, 0].min() < CENTRE[0] - 1 < CENTRE[0] + 1 < mesh.vertices[:, 0].max()
+
+
+def test_min_views_trims_what_fewer_photos_saw():
+    run = shape_run(views_around(12, lowest=0.1), ball())
+    whole, part = (extract_mesh(run, MeshPlan(resolution=32, min_views=least), quiet) for least in (0, 5))
+    assert len(part.faces) < len(whole.faces)
+    assert part.views[part.faces].max(1).min() >= 5 > whole.views[whole.faces].max(1).min()
+    with pytest.raises(DataError, match="no part of the mesh is seen by 13 training photos: use a lower --min-views"):
+        extract_mesh(run, MeshPlan(resolution=32, min_views=13), quiet)
+
+
+def test_watertight_means_that_every_edge_has_two_faces():
+    run = shape_run(views_around(10, lowest=0.4), ball())
+    assert (edge_counts(extract_mesh(run, MeshPlan(resolution=32), quiet).faces) == 1).any()
+    mesh = extract_mesh(run, MeshPlan(resolution=32, is_watertight=True), quiet)
+    assert (edge_counts(mesh.faces) == 2).all()
+
+
+def test_the_crop_holds_the_mesh():
+    low = CENTRE - (2.0, 2.0, 0.5)
+    plan = MeshPlan(crop=" ".join(map(str, [*low, *(CENTRE + 2.0)])), resolution=40)
+    mesh = extract_mesh(shape_run(views_around(), ball()), plan, quiet)
+    assert mesh.vertices[:, 2].min() == pytest.approx(low[2], abs=0.11)
+
+
+def test_a_run_without_training_photos_is_refused():
+    views = [View(view.name, view.camera, view.world_from_camera, "test") for view in views_around(4)]
+    with pytest.raises(DataError, match="run has no training photo"):
+        extract_mesh(shape_run(views, ball()), MeshPlan(), quiet)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (dict(method="poisson"), "--method must be tsdf or density, got 'poisson'"),
+    (dict(faces=0), "--faces must be at least 4, got 0"),
+    (dict(min_views=-1), "--min-views must be at least 0, got -1"),
+    (dict(resolution=2), "--resolution must be at least 8, got 2"),
+])
+def test_a_plan_that_cannot_be_meant_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        MeshPlan(**wrong)
