@@ -56,7 +56,7 @@ setup(
     packages=[*find_packages(include=["nerf_app", "nerf_app.*"]), "nerf_app.configs", "nerf_app.data"],
     package_dir={"nerf_app.configs": "configs", "nerf_app.data": "data"},
     package_data={"nerf_app.configs": ["*.yaml"], "nerf_app.data": ["*.md", "LICENSE", "*/**/*"],
-                  "nerf_app.ops": ["*/*.cpp", "*/*.hpp"]},
+                  "nerf_app.ops": ["*/*.cpp", "*/*.hpp"], "nerf_app.report": ["*.html", "*.css", "*.js"]},
     include_package_data=False,
     ext_modules=[Extension("nerf_app.ops.native.kernels", sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels},
