@@ -23,7 +23,7 @@ from nerf_app.ops.backend import choose_backend
 from nerf_app.sampling.contraction import Space
 
 ROOT = Path(__file__).resolve().parents[1]
-STEP = 2.0 * 3**0.5 / 768  # scene units: the default lattice
+STEP = 2.0 * 3**0.5 / 384  # scene units: the default lattice
 GRID = 128  # occupancy cells along an edge
 SAMPLES = 65536  # of a step
 
@@ -183,7 +183,7 @@ def rays_of_cameras(count: int) -> dict[str, Tensor]:
 def samples_of_rays(share: float = 0.5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """SAMPLES samples in the order of a step: points in the unit cube [S, 3], t_starts, t_ends, ray_indices [S]."""
     from nerf_app.ops.march import reference
-    rays = rays_of_cameras(int(SAMPLES / (200 * share)))
+    rays = rays_of_cameras(int(SAMPLES / (100 * share)))
     marched = reference.march(**rays, step=STEP, occupied=blobs(share), space=Space(True), max_samples=None)
     t_starts, t_ends, indices = (part[:SAMPLES] for part in (marched.t_starts, marched.t_ends, marched.ray_indices))
     if len(indices) < SAMPLES:

@@ -32,38 +32,33 @@ struct Corners {
     float fraction[D][BLOCK];
 
     void find(const float* x, int count, const Level& level) {
-        uint32_t cell[D][BLOCK];
+        uint32_t ends[D][2][BLOCK];  // what each axis adds to a row, at the cell's lower and upper end
+        float shares[D][2][BLOCK];   // and to a weight
+        const uint32_t res = (uint32_t)level.resolution, entries = (uint32_t)level.entries;
+        const uint32_t dense[3] = {1u, res, res * res}, hashed[3] = {1u, 2654435761u, 805459861u};
         for (int d = 0; d < D; ++d) {
+            const uint32_t factor = level.is_dense ? dense[d] : hashed[d];
             for (int i = 0; i < count; ++i) {
-                float place = fused(level.scale, x[i * D + d], 0.5f);
-                float below = std::floor(place);
+                const float place = fused(level.scale, x[i * D + d], 0.5f), below = std::floor(place);
                 fraction[d][i] = place - below;
-                cell[d][i] = (uint32_t)(int32_t)below;
+                ends[d][0][i] = (uint32_t)(int32_t)below * factor;
+                ends[d][1][i] = ends[d][0][i] + factor;
+                shares[d][0][i] = 1.0f - fraction[d][i];
+                shares[d][1][i] = fraction[d][i];
             }
         }
-        const uint32_t entries = (uint32_t)level.entries, res = (uint32_t)level.resolution;
         for (int corner = 0; corner < COUNT; ++corner) {
-            uint32_t row[BLOCK];
-            const uint32_t cx = corner & 1, cy = corner >> 1 & 1, cz = corner >> 2 & 1;
-            if (level.is_dense) {
-                for (int i = 0; i < count; ++i) {
-                    uint32_t inner = cell[1][i] + cy;
-                    if (D == 3) inner += res * (cell[D - 1][i] + cz);
-                    row[i] = cell[0][i] + cx + res * inner;
-                    row[i] = row[i] >= entries ? row[i] % entries : row[i];
-                }
-            } else {  // a hashed level has a power of two of entries
-                for (int i = 0; i < count; ++i) {
-                    uint32_t hash = (cell[0][i] + cx) ^ (cell[1][i] + cy) * 2654435761u;
-                    if (D == 3) hash ^= (cell[D - 1][i] + cz) * 805459861u;
-                    row[i] = hash & (entries - 1);
-                }
-            }
+            const int at[3] = {corner & 1, corner >> 1 & 1, corner >> 2 & 1};
             for (int i = 0; i < count; ++i) {
-                rows[corner][i] = (int32_t)row[i];
-                float weight = cx ? fraction[0][i] : 1.0f - fraction[0][i];
-                weight *= cy ? fraction[1][i] : 1.0f - fraction[1][i];
-                if (D == 3) weight *= cz ? fraction[D - 1][i] : 1.0f - fraction[D - 1][i];
+                uint32_t row = ends[0][at[0]][i];
+                float weight = shares[0][at[0]][i];
+                for (int d = 1; d < D; ++d) {
+                    row = level.is_dense ? row + ends[d][at[d]][i] : row ^ ends[d][at[d]][i];
+                    weight *= shares[d][at[d]][i];
+                }
+                if (level.is_dense) row = row >= entries ? row - entries : row;  // at x = 1, and never twice as many
+                else row &= entries - 1;                                         // a hashed level has a power of two of them
+                rows[corner][i] = (int32_t)row;
                 weights[corner][i] = weight;
             }
         }
