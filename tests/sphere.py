@@ -97,14 +97,14 @@ def write_blender(scene: Scene, folder: Path) -> None:
         (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
 
 
-SMALL = {"training.minutes": None, "training.samples_per_step": 2048, "sampling.steps": 64, "sampling.grid_resolution": 32,
+SMALL = {"training.minutes": None, "training.samples_per_step": 512, "sampling.steps": 64, "sampling.grid_resolution": 32,
          "encoding.levels": 4, "encoding.finest": 64, "encoding.log2_entries": 12, "field.hidden_width": 16,
          "field.colour_layers": 1, "training.learning_rate": 1e-2, "training.final_learning_rate": 0.1,
          "machine.threads": 1, "machine.backend": "reference"}
 TINY_NERF = {"field.kind": "frequency", "sampling.kind": "coarse_to_fine", "sampling.coarse_samples": 12,
              "sampling.fine_samples": 12, "frequency.layers": 2, "frequency.width": 24, "frequency.position_octaves": 4}
 
-SHARP = {"training.learning_rate": 5e-2, "training.samples_per_step": 8192, "sampling.grid_resolution": 16,
+SHARP = {"training.learning_rate": 5e-2, "training.samples_per_step": 2048, "sampling.grid_resolution": 16,
          "encoding.levels": 2, "encoding.coarsest": 8, "encoding.finest": 20, "field.is_view_dependent": False}
 
 
