@@ -8,16 +8,16 @@ two is whole. Nothing in the file is code: tensors, and one JSON header under a 
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from nerf_app.errors import DataError, Diverged, ResourceError
@@ -28,6 +28,7 @@ FORMAT = 1
 CURRENT, PREVIOUS, PARTIAL = "scene.safetensors", "scene.previous.safetensors", ".partial-"
 DAMAGED = "scene.damaged.safetensors"
 LARGEST_HEADER = 64 << 20  # bytes
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8", torch.bool: "BOOL"}
 
 Vector = tuple[float, float, float]
 Row = tuple[float, float, float, float]
@@ -98,19 +99,19 @@ def save(folder: Path, tensors: dict[str, Tensor], header: Header) -> None:
                            "before is whole. Try a lower --set training.learning_rate.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(msgspec.to_builtins(header))  # ASCII: names of photos may hold bytes that are no UTF-8
-    metadata = {"nerf_app": text, "sha256": _checksum(text, tensors)}
+    metadata = {"nerf_app": text, "sha256": _checksum(text, sorted(tensors.items()))}
     partial = folder / f"{PARTIAL}{os.getpid()}"
     try:
         with open(partial, "wb") as file:
-            file.write(to_bytes(tensors, metadata))
+            _write(file, tensors, metadata)
             file.flush()
             os.fsync(file.fileno())
-        read(partial)
+        _verify(partial)
         if (folder / CURRENT).exists():
             os.replace(folder / CURRENT, folder / PREVIOUS)
         os.replace(partial, folder / CURRENT)
         _flush_folder(folder)
-    except (OSError, DataError) as error:
+    except (OSError, SafetensorError, DataError) as error:
         raise ResourceError(f"{folder}: the state of step {header.step} could not be saved ({_one_line(error)}); what was "
                             "saved before is still there. Free some space or permit writing, then resume the run.") from error
     finally:
@@ -150,9 +151,33 @@ def read(path: Path) -> tuple[dict[str, Tensor], Header]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged or no scene file ({_one_line(error)}).") from error
-    if metadata.get("sha256") != _checksum(text, tensors):
-        raise DataError(f"{path} is damaged: its content does not match its checksum.")
+    _check(path, metadata, _checksum(text, sorted(tensors.items())))
     return tensors, _header(path, text)
+
+
+def _write(file: BinaryIO, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file, straight from where the numbers lie: the library would copy them all first."""
+    header, end = {"__metadata__": metadata}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        file.write(_bytes(tensor))
+
+
+def _verify(path: Path) -> None:
+    """Reads a file back, one tensor at a time; DataError where it does not hold what was written."""
+    with open(path, "rb") as handle, safe_open(_in_utf8(path, handle.fileno()), framework="pt") as file:
+        metadata = file.metadata()
+        _check(path, metadata, _checksum(metadata["nerf_app"], ((name, file.get_tensor(name)) for name in sorted(file.keys()))))
+
+
+def _check(path: Path, metadata: dict[str, str], checksum: str) -> None:
+    if metadata.get("sha256") != checksum:
+        raise DataError(f"{path} is damaged: its content does not match its checksum.")
 
 
 def _header(path: Path, text: str) -> Header:
@@ -183,13 +208,17 @@ def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, matrix.tolist()))
 
 
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+def _checksum(text: str, tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Of the header's text and all tensors, which come in the order of their names."""
     digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+    for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def _flush_folder(folder: Path) -> None:
