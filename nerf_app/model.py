@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nerf_app.fields.parameters import Parameters, flat_size
 from nerf_app.fields.radiance import FIELDS, RadianceField
-from nerf_app.fields.settings import FieldPlan
+from nerf_app.fields.settings import FieldPlan, sized
 from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays
 from nerf_app.render import Rendering, render_samples
@@ -87,4 +87,5 @@ def parameter_shapes(config: "Config") -> dict[str, tuple[int, ...]]:
 def _parts(config: "Config") -> tuple[type[RadianceField], FieldPlan, tuple[str, ...]]:
     """The kind of field, what decides its shapes, and a name for each field that the sampling needs."""
     prefixes = ("coarse", "field") if config.sampling.kind == "coarse_to_fine" else ("field",)
-    return FIELDS[config.field.kind], FieldPlan(config.field, config.encoding, config.frequency), prefixes
+    encoding = sized(config.encoding, config.training.minutes)
+    return FIELDS[config.field.kind], FieldPlan(config.field, encoding, config.frequency), prefixes

@@ -24,7 +24,7 @@ from torch import Tensor
 import nerf_app
 from nerf_app import checkpoint
 from nerf_app.checkpoint import Header
-from nerf_app.config import Config, to_yaml, values, with_overrides
+from nerf_app.config import Config, settled, to_yaml, values, with_overrides
 from nerf_app.errors import DataError, Diverged, ResourceError, UsageError
 from nerf_app.model import RadianceModel, saved_shapes
 from nerf_app.ops.backend import Backend, choose_backend
@@ -136,7 +136,7 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
     with _locked(folder):
         require_new(folder)
         checkpoint.remove_partial_files(folder)
-        ops = _backend(config)
+        config, ops = settled(config), _backend(config)
         model = RadianceModel(config, scene.is_bounded, ops)
         trainer = _trainer(model, scene, config)
         yield Note(f"run       {folder}")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerf_app import config as configs
-from nerf_app.config import Config, differences, from_yaml, read_preset, settings_table, to_yaml, values, with_overrides
+from nerf_app.config import Config, differences, from_yaml, read_preset, settings_table, settled, to_yaml, values, with_overrides
 from nerf_app.errors import UsageError
 
 TABLE = settings_table()
@@ -180,3 +180,11 @@ def test_a_preset_that_is_not_there_is_named_with_the_nearest(tmp_path):
     assert "missing.yaml" in message(read_preset, str(tmp_path / "missing.yaml"))
     (tmp_path / "latin.yaml").write_bytes(b"# \xff")
     assert "UTF-8" in message(read_preset, str(tmp_path / "latin.yaml"))
+
+
+def test_a_longer_training_gets_a_larger_table_unless_it_was_said():
+    sizes = [settled(with_overrides(Config(), {"training.minutes": minutes})).encoding.log2_entries for minutes in (0.3, 1, 5)]
+    assert sizes == [17, 18, 19]
+    assert settled(with_overrides(Config(), {"training.minutes": None, "training.steps": 9})).encoding.log2_entries == 17
+    said = with_overrides(Config(), {"training.minutes": 5.0, "encoding.log2_entries": 12})
+    assert settled(said) == said and settled(settled(Config())) == settled(Config())

@@ -1,8 +1,10 @@
 """Settings of the fields and their encodings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nerf_app.setting import setting
+
+ENTRIES = ((2.5, 19), (0.75, 18), (0.0, 17))  # from so many minutes of training on: log2 of the table's entries a level
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,14 @@ class HashGridSettings:
     features: int = setting(4, "features per level: 1, 2, 4 or 8", low=1, high=8)
     coarsest: int = setting(16, "cells along an edge at the first level", low=2, high=4096)
     finest: int = setting(1024, "cells along an edge at the last level", low=2, high=65536)
-    log2_entries: int = setting(17, "at most 2^this entries a level", low=8, high=24)
+    log2_entries: int | None = setting(None, "at most 2^this entries a level; null: 17, 18 or 19, more for a longer training", low=8, high=24)
+
+
+def sized(encoding: HashGridSettings, minutes: float | None) -> HashGridSettings:
+    """The settings with a number of entries: a longer training has use for a larger table."""
+    if encoding.log2_entries is not None:
+        return encoding
+    return replace(encoding, log2_entries=next(entries for least, entries in ENTRIES if (minutes or 0.0) >= least))
 
 
 @dataclass(frozen=True)
