@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` (install, train, make a video) and `make test`. .ci/run calls the same ones.
+# Two commands on a fresh machine: `make demo` (install, and the whole job) and `make test`. .ci/run calls the same ones.
 #
 #   PYTHON       makes .venv; 3.11 or newer
 #   TORCH        the torch to install, when .venv has none yet
@@ -15,10 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 demo: .venv/installed
 	rm -rf runs/demo
-	$(BIN)/nerf-app train data/object --minutes 1.5 --out runs/demo
-	$(BIN)/nerf-app render runs/demo --path orbit $$(test -e nerf_app/ops/native/kernels.so \
-		&& echo --size 400x400 --seconds 5 || echo --size 200x200 --seconds 2 --fps 12)
-	@echo && echo "made in runs/demo:" && find runs/demo -type f -not -name LOCK | sort
+	$(BIN)/nerf-app reconstruct data/object --minutes 3 --out runs/demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m "not slow"

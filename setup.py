@@ -73,6 +73,9 @@ setup(
         "av",
         "safetensors",
         "pillow-heif",
+        "scikit-image",
+        "fast-simplification",
+        "xatlas; python_version < '3.14'",  # its wheels end there; without it textures show more seams
     ],
     extras_require={
         "sfm": ["pycolmap"],

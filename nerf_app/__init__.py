@@ -1,4 +1,4 @@
-"""nerf_app: a folder of posed photos in; new views, video, depth and honest numbers out.
+"""nerf_app: a folder of posed photos in; new views, video, depth, a mesh and honest numbers out.
 
 Importing it is light: torch and the stages are loaded when one of the names below is first used.
 """
@@ -10,9 +10,10 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # before torch: spinning OpenMP threads make a busy machine ten times slower
 
 __version__ = "0.1.0"
-__all__ = ["Config", "load_scene", "open_run", "train"]
+__all__ = ["Config", "load_scene", "open_run", "reconstruct", "train"]
 
-_HOMES = {"Config": "nerf_app.config", "load_scene": "nerf_app.scene.load", "train": "nerf_app.run", "open_run": "nerf_app.run"}
+_HOMES = {"Config": "nerf_app.config", "load_scene": "nerf_app.scene.load", "train": "nerf_app.run", "open_run": "nerf_app.run",
+          "reconstruct": "nerf_app.job"}
 
 
 def __getattr__(name: str) -> Any:

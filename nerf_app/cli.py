@@ -1,14 +1,11 @@
 """The commands: parse, build a Config, call one function of the program, say what came of it.
 
-A flag that is a setting takes its help, type and range from the setting, and is checked with the YAML's own code, which
-is why argparse serves here: it hands over plain text.
 Nothing heavy is imported before a command needs it, so `--help` is quick.
 """
 
 import argparse
 import difflib
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 import nerf_app
 from nerf_app import console
-from nerf_app.config import Config, checked, read_preset, settings_table, steps_alone, to_yaml, values, with_overrides
+from nerf_app.config import to_yaml, values
 from nerf_app.errors import UsageError
-from nerf_app.progress import Counter, counted, display_on, scene_lines, show_training
+from nerf_app.exporting import declare_export, export
+from nerf_app.flags import (
+    Override,
+    Parser,
+    add_common,
+    add_settings,
+    background,
+    config_of,
+    machine_alone,
+    machine_of,
+    open_run,
+    overrides_of,
+    positive,
+    size,
+)
+from nerf_app.progress import Counter, closing_line, display_on, number, scene_lines, show_training
 from nerf_app.scene.paths import shown
 from nerf_app.scene.splits import check_test
-from nerf_app.settings import MachineSettings
 
 if TYPE_CHECKING:
     from nerf_app.run import Run
@@ -35,61 +46,22 @@ NEAR = 0.7  # likeness, 0...1, of a flag that may have been meant
 MOST_PHOTOS = 20  # rows of the table that `eval` prints
 CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take so long, and this part of the training
 
-EVERY_COMMAND = {"--seed": "machine.seed", "--threads": "machine.threads", "--device": "machine.device",
-                 "--backend": "machine.backend"}
 BUDGET = {"--minutes": "training.minutes", "--steps": "training.steps"}
 TRAINING = BUDGET | {"--clock": "training.clock", "--test": "scene.test", "--masks": "scene.masks",
                      "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind"}
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are UsageErrors of one line."""
-
-    def error(self, message: str) -> None:
-        raise UsageError(f"{message}; `{self.prog} --help` lists what can be given.")
-
-
-class Override(argparse.Action):
-    """Collects (setting, text) pairs in the order in which they are given; a later one wins."""
-
-    def __call__(self, parser: Parser, namespace: argparse.Namespace, value: str, option: str | None = None) -> None:
-        name, text = self.const or "", value
-        if option == "--set":
-            name, sign, text = value.partition("=")
-            if not sign:
-                parser.error(f"--set takes key=value, such as --set training.minutes=2, got {value}")
-        elif self.nargs == 0:
-            text = "true"
-        namespace.overrides = [*namespace.overrides, (name.strip(), text.strip())]
-
-
-def add_settings(parser: argparse._ActionsContainer, flags: dict[str, str]) -> None:
-    """Flags that are settings under a shorter name."""
-    table = settings_table()
-    for flag, name in flags.items():
-        field = table[name]
-        default = "" if field.default is None or field.default is False else f" (default {field.default})"
-        more = {"nargs": 0} if field.type is bool else {"metavar": "|".join(field.metadata["choices"] or ()) or "VALUE"}
-        parser.add_argument(flag, action=Override, const=name, dest="overrides",
-                            help=(field.metadata["text"] + default).replace("%", "%%"), **more)
-
-
-def add_common(parser: Parser) -> None:
-    """What every command takes."""
-    group = parser.add_argument_group("flags of every command")
-    group.add_argument("--out", type=Path, metavar="PATH", help="where the result goes")
-    group.add_argument("--preset", metavar="NAME", help="settings that differ from base: one of ours by name, or a .yaml file")
-    group.add_argument("--set", action=Override, dest="overrides", metavar="KEY=VALUE",
-                       help="any setting by its full name (`nerf-app doctor --settings` lists them); repeatable")
-    add_settings(group, EVERY_COMMAND)
-    group.add_argument("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
-    group.add_argument("-v", "--verbose", action="store_true", help="show where in the program an error arose")
-    parser.set_defaults(overrides=[])
-
-
 def declare_train(parser: Parser) -> None:
     parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
     add_settings(parser, TRAINING)
+
+
+def declare_reconstruct(parser: Parser) -> None:
+    parser.add_argument("scene", type=Path, metavar="SCENE",
+                        help="folder of posed photos, or its transforms.json; or a run folder, which goes on")
+    parser.add_argument("--minutes", action=Override, const="training.minutes", dest="overrides", metavar="VALUE",
+                        help="wall time of the whole job, at least half of it training (default 5)")
+    add_settings(parser, {flag: name for flag, name in TRAINING.items() if flag != "--minutes"})
 
 
 def declare_resume(parser: Parser) -> None:
@@ -124,34 +96,6 @@ def declare_doctor(parser: Parser) -> None:
     either.add_argument("--build", action="store_true", help="only compile the C++ kernels, with $CXX if it is set")
 
 
-def size(text: str) -> tuple[int, int]:
-    """"1280x720" -> (1280, 720)."""
-    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as 1280x720, got {text}")
-    return int(match[1]), int(match[2])
-
-
-def positive(text: str) -> float:
-    """A finite number above zero."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0.0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return number
-
-
-def background(text: str) -> str:
-    """A colour that Pillow knows, or "transparent"."""
-    from PIL import ImageColor
-    try:
-        return text if text == "transparent" or ImageColor.getrgb(text) else ""
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be white, black, #rrggbb, a colour's name or transparent, got {text}") from None
-
-
 # What the commands do. Each gives its exit code.
 
 def train(args: argparse.Namespace) -> int:
@@ -170,6 +114,30 @@ def train(args: argparse.Namespace) -> int:
     with console.stopping() as stop:
         finished = show_training(runs.train_events(scene, config, folder, stop), display)
     return close_training(args, folder, finished, stop, scene)
+
+
+def reconstruct(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    check_test(config.scene.test, (args.scene, *args.scene.absolute().parents))
+    from nerf_app.job import Job
+    job, code = Job(args.scene, args.out, overrides_of(args)), 0
+    console.require_writable(job.folder)
+    try:
+        with display_on(sys.stderr) as display:
+            job.plan(display)
+            with console.stopping() as stop:
+                job.train(stop)
+            if stop.signal:
+                console.end_on_signal(stop.signal, None)
+            job.make()
+    except console.Interrupted as ending:
+        code = ending.code
+        console.say(job.interruption())
+    result = job.result()
+    places = [result["run"], *([result["report"]] if result["report"] and not code else [])]
+    code = code or next((error.exit_code for error in job.errors.values()), 0)
+    console.emit(args, {**result, "exit_code": code}, places)
+    return code
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -199,16 +167,6 @@ def close_training(args: argparse.Namespace, folder: Path, finished: "Finished",
         display_on(sys.stderr).line(closing_line(scores, len(scene.indices("test"))))
     console.emit(args, result, [str(folder)])
     return 128 + stop.signal if stop.signal else 0
-
-
-def closing_line(scores: dict[str, Any], n_photos: int) -> str:
-    """The test score in a sentence."""
-    if not n_photos:
-        return "test      no photos were kept for a test"
-    n_scored = len(scores["photos"])
-    all_photos = counted(n_photos, "photo")
-    which = all_photos if n_scored == n_photos else f"{n_scored} of {all_photos}; `nerf-app eval` scores all"
-    return f"test      PSNR {number(scores['psnr'], 2)} dB, SSIM {number(scores['ssim'], 3)} ({which})"
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -280,20 +238,6 @@ def doctor(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_run(folder: Path, machine: MachineSettings) -> "Run":
-    """`nerf_app.run.open_run`, saying what it has to say."""
-    from nerf_app import run as runs
-    run = runs.open_run(folder, machine)
-    if run.note:
-        console.say(run.note)
-    return run
-
-
-def number(value: float | None, digits: int) -> str:
-    """A mean for a table; there is none where no photo was scored."""
-    return "none" if value is None else f"{value:.{digits}f}"
-
-
 @dataclass(frozen=True)
 class Command:
     """A word on the command line: what it does in a sentence, what it is given, its flags, its function."""
@@ -305,9 +249,11 @@ class Command:
 
 
 COMMANDS = {
+    "reconstruct": Command("the whole job, from photos to film, mesh and report", "SCENE", declare_reconstruct, reconstruct),
     "train": Command("a posed photo folder becomes a radiance field in a run folder", "SCENE", declare_train, train),
     "resume": Command("go on with an interrupted or finished training", "RUN", declare_resume, resume),
     "render": Command("a video or frames of new views along a camera path", "RUN", declare_render, render),
+    "export": Command("mesh, depth, points or cameras for other programs", "RUN KIND", declare_export, export),
     "eval": Command("PSNR and SSIM of photos that training never saw", "RUN", declare_eval, evaluate),
     "doctor": Command("versions, what computes here and how fast, every setting", "", declare_doctor, doctor),
 }
@@ -315,7 +261,7 @@ COMMANDS = {
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, flags in any order behind the command."""
-    parser = Parser("nerf-app", description="Posed photos in; new views, depth and numbers out.", allow_abbrev=False)
+    parser = Parser("nerf-app", description="Posed photos in; new views, depth, a mesh and numbers out.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"nerf_app {nerf_app.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
@@ -331,34 +277,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         near = difflib.get_close_matches(flag.lstrip("-").partition("=")[0], known, n=1, cutoff=NEAR)
         args.parser.error(f"{flag} is not known here" + (f", perhaps --{near[0]} is meant" if near else ""))
     return args
-
-
-def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the preset and the command line change, checked, by full name."""
-    given = {name: checked(name, text) for name, text in args.overrides}
-    return (read_preset(args.preset) if args.preset else {}) | steps_alone(given)
-
-
-def config_of(args: argparse.Namespace) -> Config:
-    """All settings: defaults, then preset, then command line."""
-    return with_overrides(Config(), overrides_of(args))
-
-
-def machine_of(args: argparse.Namespace) -> MachineSettings:
-    """The settings of the machine alone."""
-    return with_overrides(Config(), {name: value for name, value in overrides_of(args).items() if is_of_machine(name)}).machine
-
-
-def machine_alone(args: argparse.Namespace) -> MachineSettings:
-    """The same for commands that look at a finished run: nothing else can be set any more."""
-    for name in overrides_of(args):
-        if not is_of_machine(name):
-            raise UsageError(f"{name} was decided when the run was trained; here only machine.* can be set.")
-    return machine_of(args)
-
-
-def is_of_machine(name: str) -> bool:
-    return name.startswith("machine.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

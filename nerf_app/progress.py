@@ -7,9 +7,9 @@ command line's stderr; a stream that is gone never stops the work. metrics.jsonl
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -155,6 +155,45 @@ class Counter:
         self.display.progress(done / max(total, 1), f"{self.name} {done:,} of {total:,}", left)
 
 
+class Whole:
+    """One display for several stages, itself a display for the one at work: its progress becomes that of all of them.
+
+    Args:
+        expected: stage -> seconds that it will take, as far as anybody knows; what is not to be done is not there.
+    """
+
+    def __init__(self, display: Display, expected: Mapping[str, float]) -> None:
+        self.display, self._seconds = display, dict(expected)
+        self._began, self._fraction = time.monotonic(), 0.0
+        self.stage = ""  # at work
+
+    def __enter__(self) -> "Whole":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        self.display.line(text)
+
+    def begin(self, stage: str) -> None:
+        self.stage = stage
+        self.progress(0.0, "begins", None)
+
+    def end(self, stage: str) -> None:
+        """It is over, however long it took."""
+        self._seconds.pop(stage, None)
+
+    def progress(self, fraction: float, text: str, seconds_left: float | None) -> None:
+        """`fraction` 0...1 of the present stage is done."""
+        own = self._seconds.get(self.stage, 0.0)
+        later = sum(self._seconds.values()) - own
+        left = later + ((1.0 - fraction) * own if seconds_left is None else seconds_left)
+        spent = time.monotonic() - self._began
+        self._fraction = max(self._fraction, spent / max(spent + left, 1e-9))  # a bar that goes back helps nobody
+        self.display.progress(self._fraction, f"{self.stage}: {text}", left)
+
+
 def scene_lines(scene: "Scene") -> Iterator[str]:
     """What was found in a scene and what was left out, a line each."""
     yield f"scene     {scene.format} in {scene.root}"
@@ -162,3 +201,18 @@ def scene_lines(scene: "Scene") -> Iterator[str]:
     yield from (f"left out  {dropped.name}: {dropped.reason}" for dropped in scene.dropped[:MOST_DROPPED])
     if len(scene.dropped) > MOST_DROPPED:
         yield f"left out  ... and {len(scene.dropped) - MOST_DROPPED} more"
+
+
+def closing_line(scores: dict[str, Any], n_photos: int) -> str:
+    """The test score in a sentence."""
+    if not n_photos:
+        return "test      no photos were kept for a test"
+    n_scored = len(scores["photos"])
+    all_photos = counted(n_photos, "photo")
+    which = all_photos if n_scored == n_photos else f"{n_scored} of {all_photos}; `nerf-app eval` scores all"
+    return f"test      PSNR {number(scores['psnr'], 2)} dB, SSIM {number(scores['ssim'], 3)} ({which})"
+
+
+def number(value: float | None, digits: int) -> str:
+    """A mean in words; there is none where no photo was scored."""
+    return "none" if value is None else f"{value:.{digits}f}"

@@ -7,6 +7,8 @@
 import importlib
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -27,6 +29,12 @@ def _module(name: str) -> str | None:
     return None
 
 
+def _package(name: str) -> str | None:
+    """None when node finds the package of npm beside this Python, else how to get it there."""
+    found = subprocess.run(["node", "-e", f"require('{name}')"], cwd=sys.prefix, capture_output=True)
+    return None if found.returncode == 0 else f"no {name} for node: npm install --no-save --prefix {sys.prefix} {name}"
+
+
 def _cuda() -> str | None:
     import torch
     return None if torch.cuda.is_available() else "torch sees no CUDA device"
@@ -40,6 +48,7 @@ NEEDS = {
     "compiler": lambda: _program("c++", "g++", "clang++"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),
     "node": lambda: _program("node"),
+    "gltf-validator": lambda: _program("node") or _package("gltf-validator"),
     "pycolmap": lambda: _module("pycolmap"),
     "open3d": lambda: _module("open3d"),
     "triton": lambda: _module("triton"),

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,15 +66,16 @@ def test_the_program_and_the_module_are_the_same():
 
 
 def test_help_lists_the_commands_that_exist_and_no_others():
-    listed = [line.split()[0] for line in run("--help").stdout.splitlines() if line.startswith("    ")]
-    assert listed == list(cli.COMMANDS) == ["train", "resume", "render", "eval", "doctor"]
+    listed = re.findall(r"^ {4}(\w+)", run("--help").stdout, re.MULTILINE)
+    assert listed == list(cli.COMMANDS) == ["reconstruct", "train", "resume", "render", "export", "eval", "doctor"]
 
 
 def test_every_command_takes_the_common_flags():
     given = ["--out", "o", "--seed", "3", "--threads", "2", "--device", "cpu", "--backend", "reference", "--preset", "nerf",
              "--set", "scene.test=none", "--set", "sampling.steps=99", "--json", "-v"]
     for name, command in cli.COMMANDS.items():
-        args = cli.parse([name, *given, *([] if not command.takes else ["place"])])
+        places = {"": [], "RUN KIND": ["place", "mesh"]}.get(command.takes, ["place"])
+        args = cli.parse([name, *given, *places])
         changed = cli.overrides_of(args)
         assert (changed["machine.seed"], changed["scene.test"], changed["sampling.steps"]) == (3, "none", 99)
         assert (args.out, args.json, args.verbose) == (Path("o"), True, True)
@@ -128,7 +130,18 @@ def test_of_two_values_for_one_setting_the_later_wins():
     (["render", "x", "--size", "big"], "WIDTHxHEIGHT"), (["render", "x", "--fps", "0"], "above 0"),
     (["render", "x", "--channel", "smell"], "rgb"), (["eval", "x", "--split", "dev"], "test"),
     (["render", "x", "--set", "field.kind=frequency"], "field.kind was decided when the run was trained"),
-    (["resume", "x", "--out", "y"], "no --out"),
+    (["resume", "x", "--out", "y"], "no --out"), (["reconstruct", "x", "--minutes", "0"], "training.minutes must be a number"),
+    (["export", "x", "mash"], "mesh"), (["export", "x", "mesh", "--faces", "3"], "a whole number, at least 4, got 3"),
+    (["export", "x", "mesh", "--method", "poisson"], "tsdf"), (["export", "x", "mesh", "--resolution", "1e3"], "at least 8"),
+    (["export", "x", "cameras", "--faces", "9"], "--faces is for mesh; cameras takes --frame."),
+    (["export", "x", "mesh", "--split", "test"], "--split is for depth; mesh takes --method, --crop"),
+    (["export", "x", "depth", "--watertight"], "--watertight is for mesh"),
+    (["export", "x", "depth", "--split", "test", "--path", "orbit"], "give one of them"),
+    (["export", "x", "mesh", "--out", "y.stl"], "--out must end in .glb or .obj or .ply, got y.stl"),
+    (["export", "x", "mesh", "--out", "y.obj", "--format", "ply"], "--out must end in .ply, got y.obj"),
+    (["export", "x", "pointcloud", "--out", "y"], "--out must end in .ply for points"),
+    (["export", "x", "pointcloud", "--points", "-5"], "at least 1"),
+    (["export", "x", "mesh", "--set", "field.kind=frequency"], "field.kind was decided when the run was trained"),
 ])
 def test_what_cannot_be_meant_ends_with_exit_code_2_and_one_line(arguments, says, capsys):
     assert cli.main(arguments) == 2
@@ -137,7 +150,9 @@ def test_what_cannot_be_meant_ends_with_exit_code_2_and_one_line(arguments, says
 
 
 @pytest.mark.parametrize("arguments", [["train", "x", "--set", "scene.test=every:1"], ["train", "x", "--test", "nowhere.txt"],
-                                       ["render", "x", "--background", "greenish"]])
+                                       ["render", "x", "--background", "greenish"], ["export", "x", "mesh", "--faces", "0"],
+                                       ["export", "x", "mesh", "--out", "/proc/x/mesh.stl"],
+                                       ["reconstruct", "x", "--test", "nowhere.txt"]])
 def test_what_is_cheap_to_see_is_refused_before_torch_is_loaded(arguments):
     script = f"import sys; from nerf_app.cli import main; print(main({arguments!r}), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)

@@ -15,6 +15,8 @@ import av
 import numpy as np
 import pytest
 import torch
+import trimesh
+from PIL import Image
 
 import nerf_app
 from nerf_app import checkpoint
@@ -22,7 +24,7 @@ from nerf_app import run as runs
 from nerf_app.checkpoint import CURRENT, PARTIAL
 from nerf_app.config import Config, to_yaml, with_overrides
 from nerf_app.scene.load import load_scene
-from tests.sphere import SHARP, SMALL, sphere_scene, write_blender
+from tests.sphere import CENTRE, DISTANCE, RADIUS, SHARP, SMALL, sphere_scene, write_blender
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +81,41 @@ def test_photos_become_a_run_scores_and_a_video(tmp_path, photos):
     out, _ = run("resume", folder, "--steps", 160, "--json")
     assert json.loads(out)["step"] == 160 and nerf_app.open_run(folder).header.step == 160
     assert [json.loads(line)["event"] for line in (folder / "metrics.jsonl").read_text().splitlines()][-1] == "finished"
+
+
+def test_one_command_makes_everything_and_every_file_opens(tmp_path, photos):
+    folder = tmp_path / "run"
+    out, err = run("reconstruct", photos, "--out", folder, "--steps", 150, *flags(SMALL | SHARP | {"machine.backend": "auto"}))
+    assert out == f"{folder}\n{folder / 'report.html'}\n" and "not made" not in err and "warning" not in err
+    record = json.loads((folder / "jobs.json").read_text())["done"]
+    assert list(record) == ["training", "score", "film", "depth", "mesh", "points", "cameras", "report"]
+    assert all((folder / file).exists() for done in record.values() for file in done["files"])
+    assert not list(folder.rglob("*.part")) and not list(folder.rglob("*.frames"))
+
+    with av.open(str(folder / "video/orbit.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 120
+    mesh = trimesh.load(folder / "mesh/mesh.glb", process=False).to_geometry()
+    assert mesh.visual.material.baseColorTexture.size[0] >= 256 and len(mesh.faces) == record["mesh"]["facts"]["faces"]
+    rim = np.linalg.norm(mesh.vertices - mesh.vertices.mean(0), axis=1)
+    assert np.median(rim) == pytest.approx(RADIUS, rel=0.03), "the ball has its own size"
+    assert record["mesh"]["facts"]["psnr"] > 12.0 and record["mesh"]["facts"]["silhouette_iou"] > 0.85
+    cloud = trimesh.load(folder / "cloud/points.ply")
+    assert np.median(np.linalg.norm(cloud.vertices - CENTRE, axis=1)) == pytest.approx(RADIUS, rel=0.03)
+    maps = json.loads((folder / "depth/depth.json").read_text())["depths"]
+    for name in maps:
+        z = np.load(folder / f"depth/{name}.z.npy")
+        assert z.shape == (32, 32) and np.nanmin(z) == pytest.approx(DISTANCE - RADIUS, rel=0.03)
+        for picture in ("png", "confidence.png", "colour.png"):
+            with Image.open(folder / f"depth/{name}.{picture}") as opened:
+                assert opened.size == (32, 32)
+    frames = json.loads((folder / "cameras/transforms.json").read_text())["frames"]
+    assert len(maps) == 3 and len(frames) == 24 and all((photos / frame["file_path"]).exists() for frame in frames)
+
+    page = (folder / "report.html").read_text()
+    assert "No mesh was made" not in page and page.count("<section") == 7
+    assert 'id="mesh-file"' in page and "data:video/mp4" in page
+    out, err = run("reconstruct", folder)
+    assert err.count("is there already") == 7 and (folder / "report.html").read_text() == page
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from nerf_app import progress
-from nerf_app.progress import Counter, LiveDisplay, PlainDisplay, display_on, duration, scene_lines, show_training
+from nerf_app.progress import Counter, LiveDisplay, PlainDisplay, Whole, display_on, duration, scene_lines, show_training
 from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
 
 
@@ -117,6 +117,39 @@ def test_a_counter_tells_the_time_left_by_the_pace_of_what_it_saw(clock):
         clock.now += 3.0
     assert stream.getvalue().splitlines() == [" 77 %   frame 40 of 52", " 79 %   frame 41 of 52   left 0:33",
                                               " 81 %   frame 42 of 52   left 0:30"]
+
+
+def test_stages_share_one_bar_which_knows_what_is_still_to_come_and_never_goes_back(clock):
+    said = []
+    display = SimpleNamespace(progress=lambda *what: said.append(what))
+    whole = Whole(display, {"training": 60.0, "film": 30.0, "mesh": 10.0})
+    whole.begin("training")
+    clock.now += 30.0
+    whole.progress(0.5, "step 3", 30.0)
+    clock.now += 30.0
+    whole.end("training")
+    whole.begin("film")
+    whole.progress(0.25, "frame 1", None)
+    clock.now += 1.0
+    whole.progress(0.5, "frame 2", 200.0)  # far slower than anybody thought
+    whole.end("film")
+    whole.begin("mesh")
+    clock.now += 39.0
+    whole.progress(1.0, "faces", 0.0)
+    assert [(text, left) for _, text, left in said] == [
+        ("training: begins", 100.0), ("training: step 3", 70.0), ("film: begins", 40.0), ("film: frame 1", 32.5),
+        ("film: frame 2", 210.0), ("mesh: begins", 10.0), ("mesh: faces", 0.0)]
+    fractions = [fraction for fraction, _, _ in said]
+    assert fractions[:3] == [0.0, 0.3, 0.6] and fractions == sorted(fractions) and fractions[-1] == 1.0
+
+
+def test_a_stage_that_nobody_expected_shows_its_own_pace(clock):
+    said = []
+    whole = Whole(SimpleNamespace(progress=lambda *what: said.append(what)), {})
+    clock.now += 1.0
+    whole.begin("mesh")
+    whole.progress(0.5, "faces", 7.0)
+    assert said == [(1.0, "mesh: begins", 0.0), (1.0, "mesh: faces", 7.0)]
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (65.4, "1:05"), (3599.6, "1:00:00"), (7322, "2:02:02")])

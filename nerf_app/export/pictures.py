@@ -13,9 +13,21 @@ from nerf_app.scene.paths import shown
 
 def write_png(pixels: np.ndarray, out: Path) -> None:
     """Write [H, W] grey, [H, W, 3] or [H, W, 4] uint8 (alpha straight), or [H, W] uint16 grey, as a PNG."""
+    write_bytes(png_bytes(pixels), out)
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """The file that `write_png` writes."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
-    write_bytes(stream.getvalue(), out)
+    return stream.getvalue()
+
+
+def jpeg_bytes(pixels: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 as a JPEG file that nobody tells from the picture by eye."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=95, subsampling=0)
+    return stream.getvalue()
 
 
 def write_bytes(content: bytes, out: Path) -> None:

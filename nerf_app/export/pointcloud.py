@@ -31,7 +31,8 @@ SPARE = 1.3  # voxels for each point asked for: some will find too few views
 FINEST = 2**20  # voxels along an edge of the unit cube; three such numbers fit into one of 64 bits
 AGREEING = 0.005  # of the distance: what a view's own depth may differ by from a point that it confirms
 MIN_VIEWS = 3
-SURE = 0.5  # confidence of a pixel's depth: half of its light must be stopped where the point is
+# what part of a pixel's light must be stopped where its point is, by is_bounded: far samples are long
+SURE = {True: 0.5, False: 0.2}
 GRAZING = 0.1  # cosine between surface and ray under which a pixel shows an edge, or next to nothing
 ROW = np.dtype([("xyz", "<f8", 3), ("normal", "<f4", 3), ("rgb", "u1", 3), ("confidence", "<f4")])
 PROPERTIES = ("double x", "double y", "double z", "float nx", "float ny", "float nz", "uchar red", "uchar green", "uchar blue",
@@ -100,7 +101,7 @@ def _seen_by(run: "Run", camera: Camera, world_from_camera: np.ndarray) -> tuple
     normals = np.cross(down, across)  # [H - 2, W - 2, 3] towards the camera, NaN beside unknown depths
     lengths = np.linalg.norm(normals, axis=2, keepdims=True)
     normals /= np.where(lengths > 0.0, lengths, np.nan)
-    is_good = (-(normals * directions[inner]).sum(2) > GRAZING) & (picture.confidence[inner] >= SURE)
+    is_good = (-(normals * directions[inner]).sum(2) > GRAZING) & (picture.confidence[inner] >= SURE[run.is_bounded])
     straight = picture.rgb / np.maximum(picture.alpha, 1e-6)[..., None]
     count = np.count_nonzero(is_good)
     return PointCloud(points[inner][is_good], normals[is_good].astype(np.float32), straight[inner][is_good],

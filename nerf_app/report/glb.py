@@ -18,7 +18,7 @@ WIDTHS = {"SCALAR": 1, "VEC3": 3}
 
 
 def read_surface(file: Path) -> Mesh:
-    """Vertices (as they stand in the file: input coordinates), faces, normals and, where it has `_VIEWS`, views of a GLB's
+    """Vertices (input coordinates), faces, normals and, where it has `_VIEWS`, views of a GLB's
     first mesh."""
     content = read_file(file, LARGEST)
     try:
@@ -26,6 +26,7 @@ def read_surface(file: Path) -> Mesh:
         primitive = document["meshes"][0]["primitives"][0]
         attributes = primitive["attributes"]
         vertices, normals = (_values(document, binary, attributes[name]) for name in ("POSITION", "NORMAL"))
+        vertices = vertices + np.array(document["nodes"][0].get("extras", {}).get("origin", [0.0, 0.0, 0.0]), np.float64)
         faces = _values(document, binary, primitive["indices"]).reshape(-1, 3)
         views = _values(document, binary, attributes["_VIEWS"]).round() if "_VIEWS" in attributes else None
         if faces.size and faces.max() >= len(vertices) or len(normals) != len(vertices):

@@ -1,0 +1,57 @@
+"""RUN, PHOTOS → MESH FILE: surface, texture, file, and how the mesh fares against photos that it was not made from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerf_app.export.cameras import made_folder
+from nerf_app.export.extract import MeshPlan, extract_mesh
+from nerf_app.export.mesh_check import check_mesh
+from nerf_app.export.mesh_files import write_mesh
+from nerf_app.export.pictures import write_bytes
+from nerf_app.export.texture import texture_mesh
+
+if TYPE_CHECKING:
+    from nerf_app.run import Run
+    from nerf_app.scene.scene import Scene
+
+EXTRACTED, TEXTURED, STEPS = 70, 95, 100  # of the whole time, in per cent: where the surface is there, and where its colours are
+
+
+def export_mesh(run: "Run", scene: "Scene", plan: MeshPlan, out: Path, on_progress: Callable[[int, int], None],
+                metres_per_unit: float | None = None) -> dict[str, Any]:
+    """Write a textured mesh by `out`'s suffix, and beside it how well it shows the held-out photos; returns the latter.
+
+    That is {"faces", "vertices", "texture", "psnr", "silhouette_iou", "split", "photos"}, the last four as `check_mesh` gives
+    them, or None where no photo was held out. `on_progress` hears per cent.
+    """
+    made_folder(out.parent)
+    mesh = extract_mesh(run, plan, _part(on_progress, 0, EXTRACTED))
+    mesh = texture_mesh(run, scene, mesh, _part(on_progress, EXTRACTED, TEXTURED))
+    write_mesh(mesh, out, run.up, metres_per_unit)
+    facts = {"faces": len(mesh.faces), "vertices": len(mesh.vertices), "texture": mesh.texture.shape[1]}
+    is_checked = scene.indices("test") or scene.indices("val")
+    check = check_mesh(run, scene, mesh) if is_checked else dict.fromkeys(("psnr", "silhouette_iou", "split", "photos"))
+    write_bytes((json.dumps(facts | check, indent=1) + "\n").encode(), check_file(out))
+    on_progress(STEPS, STEPS)
+    return facts | check
+
+
+def check_file(out: Path) -> Path:
+    """Where the check of a mesh file lies."""
+    return out.with_name(f"{out.name}.check.json")
+
+
+def check_words(facts: dict[str, Any]) -> str:
+    """What `export_mesh` found, in a sentence."""
+    words = f"{facts['faces']:,} faces, texture {facts['texture']}×{facts['texture']}"
+    if facts["psnr"] is None:
+        return f"{words}; not checked, for no photo was held out"
+    overlap = "" if facts["silhouette_iou"] is None else f", silhouettes overlap by {100 * facts['silhouette_iou']:.1f} %"
+    return f"{words}; seen from {len(facts['photos'])} held-out photos: PSNR {facts['psnr']:.2f} dB{overlap}"
+
+
+def _part(on_progress: Callable[[int, int], None], begin: int, end: int) -> Callable[[int, int], None]:
+    """Progress of a part as progress of the whole."""
+    return lambda done, total: on_progress(begin + (end - begin) * done // max(total, 1), STEPS)
