@@ -13,7 +13,7 @@ class HashGridSettings:
     features: int = setting(4, "features per level: 1, 2, 4 or 8", low=1, high=8)
     coarsest: int = setting(16, "cells along an edge at the first level", low=2, high=4096)
     finest: int = setting(1024, "cells along an edge at the last level", low=2, high=65536)
-    log2_entries: int | None = setting(None, "at most 2^this entries a level; null: 17, 18 or 19, more for a longer training", low=8, high=24)
+    log2_entries: int | None = setting(None, "at most 2^this entries a level; null: 17 to 19, more for more training.minutes", low=8, high=24)
 
 
 def sized(encoding: HashGridSettings, minutes: float | None) -> HashGridSettings:

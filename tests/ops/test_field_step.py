@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -76,7 +79,8 @@ def test_what_lies_in_the_dark_is_neither_seen_nor_changed(backend):
     lit = int((weights > 0).sum())
     assert 3 <= lit <= 6 and not weights[lit:].any()
     assert float(sums[0, 3]) == pytest.approx(1.0, abs=1e-4)
-    assert sums[0, 4] / sums[0, 3] == pytest.approx(float((weights * (t[:-1] + t[1:]) / 2).sum() / weights.sum()), rel=1e-5)
+    mean = float((weights * (t[:-1] + t[1:]) / 2).sum() / weights.sum())
+    assert float(sums[0, 4] / sums[0, 3]) == pytest.approx(mean, rel=1e-5)
     loss.backward()
     fewer = Samples(t[:lit], t[1:lit + 1], samples.ray_indices[:lit], samples.ray_starts, torch.tensor([lit]), 1)
     again = field["table"].detach().clone().requires_grad_()
@@ -98,3 +102,36 @@ def test_a_leafs_gradient_is_added_to(backend):
     leaf.grad = torch.ones_like(leaf)
     see(**field | {"table": leaf})[0].sum().backward()
     assert_close(leaf.grad - 1.0, twice / 2, "gradient", tolerance=1e-5)
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+def test_a_number_that_is_none_shows_in_what_is_seen(backend):
+    field, levels = random_field()
+    field["table"].fill_(float("nan"))
+    sums, _ = seen_by(field_step.IMPLEMENTATIONS[backend](), random_rays(9, 100), Space(True), levels, True)(**field)
+    assert sums.isnan().any()
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+def test_there_may_be_unused_entries_and_no_rays(backend):
+    field, levels = random_field()
+    none = torch.zeros(3)
+    samples = Samples(none, none, torch.zeros(3, dtype=torch.int64), none[:0].long(), none[:0].long(), 0)
+    rays = torch.zeros(0, 3), torch.zeros(0, 3), samples
+    sums, weights = seen_by(field_step.IMPLEMENTATIONS[backend](), rays, Space(True), levels, True)(**field)
+    assert sums.shape == (0, 5) and not weights.any()
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+def test_nothing_of_a_step_outlives_it(backend):
+    field, levels = random_field()
+    see = seen_by(field_step.IMPLEMENTATIONS[backend](), random_rays(9, 100), Space(True), levels, True)
+    gc.disable()
+    try:
+        sums, weights = see(**field | {"table": field["table"].requires_grad_()})
+        watched = weakref.ref(weights)
+        sums.sum().backward()
+        del sums, weights
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -147,3 +147,13 @@ def test_levels_lie_one_after_the_other_in_multiples_of_eight_rows():
         assert level.entries % 8 == 0
         assert level.is_dense == (level.resolution**3 <= 2**19)
         assert level.entries - level.resolution**3 < 8 if level.is_dense else level.entries == 2**19
+
+
+@pytest.mark.parametrize("backend", runnable(hashgrid.IMPLEMENTATIONS)[1:])  # torch looks after its own indices
+@pytest.mark.parametrize("x", [float("nan"), float("inf"), -float("inf"), -40.0, -0.5, 1.5, 300.0])
+def test_a_place_outside_of_the_cube_leads_to_no_foreign_memory(backend, x):
+    levels = level_table(3, 4, 30, 10, 3)
+    table = torch.ones(levels[-1].first + levels[-1].entries, 4).requires_grad_()
+    features = hashgrid.IMPLEMENTATIONS[backend]().encode(torch.full((70, 3), x), table, levels)
+    (gradient,) = torch.autograd.grad(features.nan_to_num().sum(), table)
+    assert features.nan_to_num(1.0).abs().max() < 1e9 and gradient.shape == table.shape

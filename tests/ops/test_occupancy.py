@@ -41,3 +41,11 @@ def test_a_cell_is_marked_above_half_the_mean_or_the_cap_and_where_nothing_is_kn
     marked = occupancy.IMPLEMENTATIONS[backend]().mark(grid, cap)
     clear = (grid - threshold).abs() > 1e-6  # of those at the threshold itself rounding decides
     assert torch.equal(marked[clear], ((grid > threshold) | (grid < 0))[clear])
+
+
+@pytest.mark.parametrize("backend", runnable(occupancy.IMPLEMENTATIONS))
+def test_a_density_that_is_no_number_changes_nothing(backend):
+    grid, cells, densities = some_visits(200)
+    truth = grid * 0.9
+    occupancy.IMPLEMENTATIONS[backend]().refresh(grid, cells, torch.full_like(densities, float("nan")), 0.9)
+    assert torch.equal(grid, truth)

@@ -31,7 +31,7 @@ void for_rays(const int64_t* ray_indices, int64_t n, int64_t n_rays, Work&& work
 
 inline float depth_of(float density, float t_start, float t_end) {
     const float tau = density * (t_end - t_start);
-    return tau < OPAQUE ? tau : OPAQUE;
+    return tau > OPAQUE ? OPAQUE : tau;
 }
 
 }  // namespace

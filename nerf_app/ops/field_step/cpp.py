@@ -25,23 +25,27 @@ class _See(torch.autograd.Function):
         if is_kept:  # features, colours and density of samples that the light reaches, and how many those are on each ray
             kept = (torch.empty(n_samples, width), torch.empty(n_samples, 3), torch.empty(n_samples),
                     torch.empty(n_rays, dtype=torch.int64))
-        ctx.inputs = [*rays[:6], n_rays, rays[6], *_parameters(field, table, matrices)]
-        call("field_step_forward", *ctx.inputs, sums, weights, *kept)
-        ctx.kept, ctx.table, ctx.matrices, ctx.n_density = (weights, *kept), table, matrices, len(field.density)
+        inputs = [*rays[:6], n_rays, rays[6], *_parameters(field, table, matrices)]
+        call("field_step_forward", *inputs, sums, weights, *kept)
+        if is_kept:  # an output must not lie on ctx itself: the circle would outlive the step
+            ctx.save_for_backward(weights, *kept, table, *matrices)
+            ctx.inputs, ctx.table, ctx.n_density = inputs, table, len(field.density)
+            ctx.set_materialize_grads(False)
         return sums, weights
 
     @staticmethod
-    def backward(ctx, d_sums: Tensor, d_weights: Tensor | None) -> tuple[Tensor | None, ...]:
-        *_, lit = ctx.kept
+    def backward(ctx, d_sums: Tensor | None, d_weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        weights, features, rgb, densities, lit, table, *matrices = ctx.saved_tensors
+        d_sums = torch.zeros(len(lit), SUMS) if d_sums is None else plain(d_sums)
         places = lit.cumsum(0) - lit
         n_lit = int(lit.sum())
-        unit, d_features = torch.empty(n_lit, 3), torch.empty(n_lit, ctx.kept[1].shape[1])
-        d_matrices = [torch.empty(matrix.shape) for matrix in ctx.matrices]
+        unit, d_features = torch.empty(n_lit, 3), torch.empty(n_lit, features.shape[1])
+        d_matrices = [torch.empty(matrix.shape) for matrix in matrices]
         is_sink, d_table = ctx.table.is_leaf and ctx.table.grad is not None, None
         if ctx.needs_input_grad[3]:  # a leaf's own gradient is added to in place, as ops/hashgrid does
-            d_table = ctx.table.grad if is_sink else torch.zeros(ctx.table.shape)
-        d_weights = None if d_weights is None else plain(d_weights)
-        call("field_step_backward", *ctx.inputs, *ctx.kept, plain(d_sums), d_weights, places, n_lit, unit, d_features,
+            d_table = ctx.table.grad if is_sink else torch.zeros(table.shape)
+        call("field_step_backward", *ctx.inputs, weights, features, rgb, densities, lit, d_sums,
+             None if d_weights is None else plain(d_weights), places, n_lit, unit, d_features,
              d_matrices[:ctx.n_density], d_matrices[ctx.n_density:], d_table)
         return None, None, None, None if is_sink else d_table, *d_matrices
 

@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr float OPAQUE = 64.0f, DARK = 1e-4f, SEEN = 1e-5f;  // as the reference has them
+constexpr float OPAQUE = 64.0f, DARK = 1e-4f, SEEN = 1e-5f, CLAMP = 15.0f;  // as the reference has them
 constexpr int WAVE = 8;                                      // samples of a ray that are asked together
 constexpr int SH = 16, SUMS = 5;                             // numbers of a direction; red, green, blue, opacity, distance
 
@@ -23,8 +23,8 @@ struct Packed {  // rays and their samples, as the caller hands them over
 
     void place(int64_t ray, int64_t sample, float* unit) const {
         const float t = middle(sample), *o = origins + 3 * ray, *d = directions + 3 * ray;
-        for (int axis = 0; axis < 3; ++axis) unit[axis] = o[axis] + t * d[axis];
-        to_unit(unit[0], unit[1], unit[2], is_bounded);
+        const auto place = to_unit(o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2], is_bounded);
+        unit[0] = place.x, unit[1] = place.y, unit[2] = place.z;
     }
 };
 
@@ -47,7 +47,7 @@ inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 inline float depth_of(float density, float length) {
     const float tau = density * length;
-    return tau < OPAQUE ? tau : OPAQUE;
+    return tau > OPAQUE ? OPAQUE : tau;
 }
 
 void direction_values(const Packed& rays, const Nets& nets, int64_t ray, float* out) {
@@ -146,7 +146,7 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
             for (; light.next < stop && light.left >= DARK; ++light.next, ++point) {
                 const int64_t s = light.next;
                 const float* hidden = &wave.hidden[point * nets.geometry()];
-                const float density = std::exp(hidden[0] < 15.0f ? hidden[0] : 15.0f);
+                const float density = std::exp(hidden[0] > CLAMP ? CLAMP : hidden[0]);  // what is no number stays none
                 const float stopped = -std::expm1(-depth_of(density, rays.t_ends[s] - rays.t_starts[s]));
                 const float weight = out.weights[s] = light.left * stopped;
                 light.left *= 1.0f - stopped;

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from nerf_app.ops.composite import reference as composite
 from nerf_app.ops.field_step import SEEN, HashGridNets, Samples
@@ -14,7 +15,8 @@ from nerf_app.ops.spherical_harmonics import reference as harmonics
 
 def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
     """[R, 5] sums over each ray, [S] weights; see the contract."""
-    n_rays, rays = len(origins), samples.ray_indices.clamp(max=max(len(origins) - 1, 0))
+    n_rays, rays = len(origins), samples.ray_indices
+    origins, directions = pad(origins, (0, 0, 0, 1)), pad(directions, (0, 0, 0, 1))  # the last ones are those of unused entries
     middles = 0.5 * (samples.t_starts + samples.t_ends)
     unit = space.to_unit(origins[rays] + middles[:, None] * directions[rays])  # [S, 3]
     hidden = dense.mlp(hashgrid.encode(unit, field.table, field.levels), field.density, None)  # [S, 16]

@@ -39,7 +39,9 @@ struct Corners {
         for (int d = 0; d < D; ++d) {
             const uint32_t factor = level.is_dense ? dense[d] : hashed[d];
             for (int i = 0; i < count; ++i) {
-                const float place = fused(level.scale, x[i * D + d], 0.5f), below = std::floor(place);
+                const float wished = fused(level.scale, x[i * D + d], 0.5f), last = level.scale + 0.5f;
+                const float place = wished > 0.0f ? (wished < last ? wished : last) : 0.0f;  // nothing leads out of the table
+                const float below = std::floor(place);
                 fraction[d][i] = place - below;
                 ends[d][0][i] = (uint32_t)(int32_t)below * factor;
                 ends[d][1][i] = ends[d][0][i] + factor;

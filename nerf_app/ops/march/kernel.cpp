@@ -62,10 +62,10 @@ inline Vector counted(int64_t k) {  // k, k + 1, ...
 
 // The cells in which points on a ray lie, by x, y and z.
 inline void cells_at(const Grid& grid, const Ray& ray, Vector t, Integers* cell) {
-    Vector x = ray.origin[0] + t * ray.direction[0], y = ray.origin[1] + t * ray.direction[1], z = ray.origin[2] + t * ray.direction[2];
-    to_unit(x, y, z, grid.is_bounded);
+    const auto unit = to_unit(ray.origin[0] + t * ray.direction[0], ray.origin[1] + t * ray.direction[1],
+                              ray.origin[2] + t * ray.direction[2], grid.is_bounded);
     const Integers last = Integers{} + (grid.size - 1);
-    const Vector size = Vector{} + (float)grid.size, places[3] = {x, y, z};
+    const Vector size = Vector{} + (float)grid.size, places[3] = {unit.x, unit.y, unit.z};
     for (int axis = 0; axis < 3; ++axis) {
         const Integers at = __builtin_convertvector(places[axis] * size, Integers);
         cell[axis] = at < last ? at : last;

@@ -28,9 +28,14 @@ inline T clamped(T x) {  // what is no number becomes 0
     return x > zero ? (x < one ? x : one) : zero;
 }
 
-// Scene coordinates -> the unit cube, in place.
 template <class T>
-inline void to_unit(T& x, T& y, T& z, bool is_bounded) {
+struct Place {
+    T x, y, z;
+};
+
+// Scene coordinates -> the unit cube.
+template <class T>
+inline Place<T> to_unit(T x, T y, T z, bool is_bounded) {
     if (is_bounded) {
         x = 0.5f * (x + 1.0f), y = 0.5f * (y + 1.0f), z = 0.5f * (z + 1.0f);
     } else {
@@ -38,7 +43,7 @@ inline void to_unit(T& x, T& y, T& z, bool is_bounded) {
         const T factor = (2.0f - 1.0f / m) / m;
         x = (x * factor + 2.0f) * 0.25f, y = (y * factor + 2.0f) * 0.25f, z = (z * factor + 2.0f) * 0.25f;
     }
-    x = clamped(x), y = clamped(y), z = clamped(z);
+    return {clamped(x), clamped(y), clamped(z)};
 }
 
 }  // namespace

@@ -104,7 +104,7 @@ void forward_tile(const std::vector<Layer>& layers, int rows, Values& values, bo
         product(values.at[l].data(), values.wide[l], 1, layer.transposed.data(), layer.wide_out, out, layer.wide_out, rows,
                 layer.wide_out, layer.in, true);
         if (l + 1 < (int)layers.size())
-            for (int64_t i = 0; i < (int64_t)rows * layer.wide_out; ++i) out[i] = out[i] > 0.0f ? out[i] : 0.0f;
+            for (int64_t i = 0; i < (int64_t)rows * layer.wide_out; ++i) out[i] = out[i] < 0.0f ? 0.0f : out[i];
     }
 }
 

@@ -8,7 +8,7 @@ KERNEL(occupancy_refresh)(float* grid, int64_t cells, const int64_t* indices, co
     });
     for (int64_t i = 0; i < n; ++i) {
         float& cell = grid[indices[i]];
-        cell = cell > densities[i] ? cell : densities[i];
+        cell = densities[i] > cell ? densities[i] : cell;  // what is no number changes nothing
     }
 }
 

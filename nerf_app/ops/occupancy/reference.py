@@ -12,7 +12,8 @@ def refresh(density_grid: Tensor, cell_indices: Tensor, densities: Tensor, decay
     check_shapes("density_grid [G,G,G], cell_indices [M], densities [M]", density_grid=density_grid,
                  cell_indices=cell_indices, densities=densities)
     density_grid.mul_(decay)
-    density_grid.view(-1).scatter_reduce_(0, cell_indices, densities, "amax")
+    known = torch.where(densities.isnan(), -torch.inf, densities)  # what is no number changes nothing
+    density_grid.view(-1).scatter_reduce_(0, cell_indices, known, "amax")
 
 
 @torch.no_grad()
