@@ -99,6 +99,9 @@ def save(folder: Path, tensors: dict[str, Tensor], header: Header) -> None:
                            "before is whole. Try a lower --set training.learning_rate.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(msgspec.to_builtins(header))  # ASCII: names of photos may hold bytes that are no UTF-8
+    if len(text) > LARGEST_HEADER:
+        raise DataError(f"{folder}: names and cameras of {len(header.views):,} photos take {len(text) / 2**20:.1f} MiB, and a "
+                        f"scene file has room for at most {LARGEST_HEADER / 2**20:.1f}: train on fewer photos.")
     metadata = {"nerf_app": text, "sha256": _checksum(text, sorted(tensors.items()))}
     partial = folder / f"{PARTIAL}{os.getpid()}"
     try:
@@ -159,6 +162,7 @@ def _write(file: BinaryIO, tensors: dict[str, Tensor], metadata: dict[str, str])
     """A safetensors file, straight from where the numbers lie: the library would copy them all first."""
     header, end = {"__metadata__": metadata}, 0
     for name, tensor in tensors.items():
+        assert tensor.dtype in DTYPES, f"{name} has {tensor.dtype}, which no scene file holds"
         begin, end = end, end + tensor.nbytes
         header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()

@@ -6,6 +6,7 @@ again, goes on where it was and leaves alone what is still right. A stage that f
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import threading
@@ -52,7 +53,7 @@ class Record:
     """What jobs.json holds."""
 
     scene: str  # relative to the run folder
-    asked: dict[str, Any]  # settings by full name but the machine's; training.minutes are those of the whole job
+    asked: dict[str, Any]  # settings by full name but the machine's; paths relative to the run folder, minutes of the whole job
     training_minutes: float | None  # what training gets of them; None: steps alone decide
     done: dict[str, Done] = field(default_factory=dict)
 
@@ -84,12 +85,14 @@ class Job:
                              "or name the scene instead.")
         self.folder = path if is_run else out or runs.new_folder(path)
         self.machine = {name: value for name, value in overrides.items() if name.startswith(MACHINE)}
-        asked = {name: value for name, value in overrides.items() if not name.startswith(MACHINE)}
         self.before = read_record(self.folder)
         known = self.before or Record("" if is_run else os.path.relpath(path, self.folder), {}, None)
+        self.scene_path = path if not is_run else Path(os.path.normpath(self.folder / known.scene)) if known.scene else None
+        asked = {name: value for name, value in overrides.items() if not name.startswith(MACHINE)}
+        places = (self.scene_path, *self.scene_path.absolute().parents) if self.scene_path else ()
+        asked = runs.portable(asked, self.folder, places)
         self.is_new_wish = self.before is None or known.asked | asked != known.asked
         self.record = dataclasses.replace(known, asked=known.asked | asked)
-        self.scene_path = path if not is_run else Path(os.path.normpath(self.folder / known.scene)) if known.scene else None
         self.scene: Scene | None = None
         self.whole: Whole | None = None
         self.errors: dict[str, NerfAppError] = {}  # of the stages that failed
@@ -97,7 +100,7 @@ class Job:
     @property
     def config(self) -> Config:
         """All settings, before the minutes are shared out."""
-        return with_overrides(Config(), self.record.asked | self.machine)
+        return with_overrides(Config(), runs.seen_from_here(self.record.asked, self.folder) | self.machine)
 
     @property
     def is_trained(self) -> bool:
@@ -134,11 +137,12 @@ class Job:
         """Trains, or goes on with it; `stop` ends it with the state saved."""
         if self.is_trained:
             return
-        self._forget(TRAINING)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._save()
         self.whole.begin(TRAINING)
-        finished = show_training(self._events(stop), self.whole)
+        events = self._events(stop)
+        first = next(events)  # what is refused is refused before it, and from now on the folder is ours
+        self._forget(TRAINING)
+        self._save()
+        finished = show_training(itertools.chain([first], events), self.whole)
         self.whole.end(TRAINING)
         if finished.reason != "interrupted":
             facts = {"step": finished.step, "reason": finished.reason}
@@ -147,10 +151,11 @@ class Job:
     def _events(self, stop: threading.Event | None) -> Iterator[Event]:
         asked = self.record.asked | {MINUTES: self.record.training_minutes}
         if not has_state(self.folder):
-            return runs.train_events(self.scene, with_overrides(Config(), asked | self.machine), self.folder, stop)
+            config = with_overrides(Config(), runs.seen_from_here(asked, self.folder) | self.machine)
+            return runs.train_events(self.scene, config, self.folder, stop)
         old = {} if self.before is None else self.before.asked
         news = {name: value for name, value in asked.items() if name == MINUTES or name not in old or old[name] != value}
-        return runs.resume(self.folder, self.scene_path, news | self.machine, stop)
+        return runs.resume(self.folder, self.scene_path, runs.seen_from_here(news, self.folder) | self.machine, stop)
 
     def make(self) -> Run:
         """Everything after training; what is there and right is left alone."""

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,7 +231,8 @@ def new_folder(scene: Path) -> Path:
 
 def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path, budget: Budget,
                     stop: threading.Event | None) -> Iterator[Event]:
-    facts, saved_config = checkpoint.scene_facts(scene), _portable(config, scene, folder)
+    facts = checkpoint.scene_facts(scene)
+    saved_config = with_overrides(config, portable(values(config), folder, [scene.root]))  # lists may lie there too
     scene_path = os.path.relpath(scene.path, folder)
 
     def save(seconds: float, is_over: bool = False) -> Saved:
@@ -302,35 +303,45 @@ def _cut_metrics(path: Path, step: int) -> None:
     os.truncate(path, end)
 
 
-def _portable(config: Config, scene: Scene, folder: Path) -> Config:
-    """The config with its paths relative to the run folder."""
+def portable(settings: Mapping[str, Any], folder: Path, places: Iterable[Path]) -> dict[str, Any]:
+    """Settings by full name with their paths relative to a run folder; these lie here, or else in one of the places."""
+    roots = (Path(), *places)
+
     def relative(path: str) -> str:
-        place = next((place for place in (Path(path), scene.root / path) if place.exists()), path)  # lists may lie there too
-        return os.path.relpath(place, folder)
-    return _with_paths(config, relative)
+        return os.path.relpath(next((root / path for root in roots if (root / path).exists()), path), folder)
+    return _with_paths(settings, relative)
 
 
-def _with_paths(config: Config, moved: Callable[[str], str]) -> Config:
-    """The config with other spellings of the paths in it."""
-    test, outside = config.scene.test, config.scene.outside_root
-    is_path = test not in ("auto", "none") and not test.startswith("every:")
-    scene = dataclasses.replace(config.scene, test=moved(test) if is_path else test,
-                                outside_root=None if outside is None else moved(outside))
-    return dataclasses.replace(config, scene=scene)
+def seen_from_here(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What `portable` gave, with paths that can be opened."""
+    return _with_paths(settings, lambda path: os.path.normpath(folder / path))
+
+
+def _with_paths(settings: Mapping[str, Any], moved: Callable[[str], str]) -> dict[str, Any]:
+    """The settings with other spellings of the paths among them."""
+    return {name: moved(value) if _is_path(name, value) else value for name, value in settings.items()}
+
+
+def _is_path(name: str, value: Any) -> bool:
+    if name == "scene.test" and isinstance(value, str):
+        return value not in ("auto", "none") and not value.startswith("every:")
+    return name == "scene.outside_root" and isinstance(value, str)
 
 
 def _saved_config(folder: Path, header: Header) -> Config:
     """The settings of a saved state, paths as they are seen from here."""
     try:
-        return _with_paths(with_overrides(Config(), header.config), lambda path: os.path.normpath(folder / path))
+        return with_overrides(Config(), seen_from_here(header.config, folder))
     except UsageError as error:
         raise DataError(f"{folder / checkpoint.CURRENT} holds settings that this program does not know: {error}") from error
 
 
 def _changed(before: Config, overrides: dict[str, Any]) -> Config:
     """The config of a run that goes on; UsageError for settings that a run keeps from its beginning."""
-    config = with_overrides(before, overrides)
-    was, now = values(before), values(config)
+    config, was = with_overrides(before, overrides), values(before)
+    chosen = {name: was[name] for name in overrides if name.startswith(FIXED) and values(config)[name] is None}
+    config = with_overrides(config, chosen)  # null leaves them to the program, which chose when the run began
+    now = values(config)
     for name in overrides:
         if name.startswith(FIXED) and now[name] != was[name]:
             raise UsageError(f"{name} cannot be changed once a run has begun: it was {was[name]}, got {now[name]}; leave it out, "

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import nerf_app
 from nerf_app import checkpoint
@@ -89,6 +89,48 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     assert np.array_equal(again.normalisation().centre, scene.normalisation.centre)
     assert again.normalisation().scale == scene.normalisation.scale
     assert np.array_equal(again.up, scene.up) and np.array_equal(again.applied_transform, scene.applied_transform)
+
+
+ODD = {
+    "empty": torch.zeros(0), "no rows": torch.zeros(0, 5, dtype=torch.int64), "no columns": torch.zeros(3, 0, dtype=torch.uint8),
+    "one byte": torch.tensor([7], dtype=torch.uint8), "a number": torch.tensor(1 / 3, dtype=torch.float64),
+    "turned": torch.arange(12.0).reshape(3, 4).T, "every other": torch.arange(9)[::2], "repeated": torch.ones(1, 2).expand(3, 2),
+    "a part": torch.arange(24.0).reshape(4, 6)[1:3, 2:5], "flags": torch.tensor([[True, False, True]]).T,
+    "ü [/x]\n": torch.ones(1),
+}
+
+
+@pytest.mark.parametrize("names", [*([name] for name in ODD), list(ODD), list(reversed(ODD)), []], ids=ascii)
+def test_a_file_says_the_same_to_the_library_whatever_the_tensors_look_like(tmp_path, names):
+    tensors = {name: ODD[name] for name in names}
+    checkpoint.save(tmp_path, tensors, a_header())
+    theirs, ours = load_file(tmp_path / CURRENT), checkpoint.load(tmp_path)[0]
+    assert theirs.keys() == ours.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        for again in (theirs[name], ours[name]):
+            assert again.dtype == tensor.dtype and again.shape == tensor.shape and torch.equal(again, tensor), name
+    with open(tmp_path / "direct", "wb") as file:  # without what `save` does to them before
+        checkpoint._write(file, tensors, {"a": "b"})
+    direct = load_file(tmp_path / "direct")
+    assert direct.keys() == tensors.keys() and all(torch.equal(direct[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_kind_of_number_that_no_state_holds_is_our_own_mistake(tmp_path):
+    saved(tmp_path, 1)
+    with pytest.raises(AssertionError, match="model.half has torch.float16"):
+        checkpoint.save(tmp_path, {"model.half": torch.zeros(2, dtype=torch.float16)}, a_header(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CURRENT] and holds(tmp_path, 1)
+
+
+def test_more_photos_than_a_header_holds_are_refused_and_what_is_written_can_be_read(tmp_path, monkeypatch):
+    saved(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "LARGEST_HEADER", len(text_of(tmp_path / CURRENT)))
+    assert holds(saved(tmp_path, 2), 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "LARGEST_HEADER", checkpoint.LARGEST_HEADER - 1)
+        with pytest.raises(DataError, match=r"names and cameras of 4 photos take 0.0 MiB, .* at most 0.0: train on fewer photos"):
+            checkpoint.save(tmp_path, some_tensors(3), a_header(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CURRENT, PREVIOUS]) and holds(tmp_path, 2)
 
 
 def test_the_folders_name_may_be_anything_a_file_system_takes(tmp_path):

@@ -53,6 +53,11 @@ def reconstruct(*arguments, steps: int = 3) -> int:
     return cli.main(["reconstruct", *map(str, arguments), "--steps", str(steps), *FLAGS])
 
 
+def folder_bytes(folder: str) -> dict[str, bytes]:
+    """What a folder holds, but for the name of whoever used it last."""
+    return {str(path): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != "LOCK"}
+
+
 def replace(monkeypatch, name: str, before) -> None:
     """Lets something happen before a stage is made."""
     work = STAGES[name].work
@@ -61,6 +66,19 @@ def replace(monkeypatch, name: str, before) -> None:
         before()
         return work(given, on_progress)
     monkeypatch.setitem(STAGES, name, Stage("thing", both))
+
+
+def killed(monkeypatch, *arguments, steps: int) -> None:
+    """A job that is gone when training has hardly begun."""
+    train = runs.train_events
+
+    def gone(*arguments):
+        yield next(train(*arguments))
+        raise KeyboardInterrupt
+    with monkeypatch.context() as once:
+        once.setattr(runs, "train_events", gone)
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct(*arguments, steps=steps)
 
 
 def interrupt() -> None:
@@ -87,6 +105,38 @@ def test_a_job_that_is_done_is_left_alone(photos, made, capsys):
         assert capsys.readouterr().out.endswith("r\nr/report.out\n")
     assert cli.main(["reconstruct", "r"]) == 0
     assert made == NAMES and before == {path: path.stat().st_mtime_ns for path in Path("r").rglob("*")}
+
+
+@pytest.mark.parametrize("flags, said", [
+    (("--test", "every:4"), "scene.test cannot be changed once a run has begun: it was auto, got every:4"),
+    (("--set", "encoding.levels=2"), "encoding.levels cannot be changed")])
+def test_a_refused_wish_leaves_a_finished_job_as_it_was(flags, said, photos, made, capsys):
+    assert reconstruct(photos, "--out", "r") == 0
+    before = folder_bytes("r")
+    made.clear()
+    for scene in (["ball", "--out", "r"], ["r"]):
+        assert cli.main(["reconstruct", *scene, *flags]) == 2
+        assert said in capsys.readouterr().err
+    assert folder_bytes("r") == before
+    assert cli.main(["reconstruct", "r"]) == 0 and made == []
+
+
+def test_a_job_that_is_at_work_loses_nothing_to_a_second_one(photos, made, capsys):
+    assert reconstruct(photos, "--out", "r") == 0
+    before = folder_bytes("r")
+    at_work = runs.resume("r")
+    next(at_work)
+    assert reconstruct("r", steps=5) == 4 and "r is in use by process" in capsys.readouterr().err
+    assert folder_bytes("r") == before
+    at_work.close()
+
+
+def test_settings_that_leave_it_to_the_program_leave_a_finished_job_as_it_was(photos, made):
+    assert reconstruct(photos, "--out", "r", "--set", "encoding.log2_entries=null") == 0
+    Path("mine.yaml").write_text("encoding: {log2_entries: null}\n")
+    parameters = checkpoint.load(Path("r"))[0]["model.parameters"]
+    assert cli.main(["reconstruct", "r", "--preset", "mine.yaml"]) == 0
+    assert torch.equal(checkpoint.load(Path("r"))[0]["model.parameters"], parameters)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,15 +174,28 @@ def test_an_interrupted_training_goes_on_exactly(photos, made, monkeypatch, caps
 
 
 def test_a_job_that_was_killed_before_its_first_state_begins_anew_from_its_folder(photos, made, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-        yield
-    with monkeypatch.context() as once:
-        once.setattr(runs, "train_events", killed)
-        with pytest.raises(KeyboardInterrupt):
-            reconstruct(photos, "--out", "r", steps=2)
+    killed(monkeypatch, photos, "--out", "r", steps=2)
     assert cli.main(["reconstruct", "r"]) == 0
     assert made == NAMES and nerf_app.open_run("r").header.step == 2
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_such_a_job_goes_on_from_another_place_with_the_paths_that_were_meant(is_absolute, photos, made, monkeypatch, tmp_path):
+    (photos / "kept.txt").write_text("001.png\n004.png\n")
+    test, root = (str(photos.absolute() / "kept.txt"), str(tmp_path)) if is_absolute else ("kept.txt", ".")
+    Path("mine.yaml").write_text(f"scene: {{test: {test}}}\n")
+    killed(monkeypatch, photos, "--out", "jobs/r", "--preset", "mine.yaml", "--allow-outside-root", root, steps=2)
+    asked = json.loads(Path("jobs/r/jobs.json").read_text())["asked"]
+    assert (asked["scene.test"], asked["scene.outside_root"]) == ("../../ball/kept.txt", "../..")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert cli.main(["reconstruct", "../jobs/r"]) == 0
+    kept = [view.name for view in nerf_app.open_run("../jobs/r").views if view.split == "test"]
+    assert made == NAMES and kept == ["photos/001.png", "photos/004.png"]
+    made.clear()
+    for spelling in ("../ball/kept.txt", str(tmp_path / "ball/kept.txt"), "kept.txt"):
+        assert reconstruct("../ball", "--out", "../jobs/r", "--test", spelling, steps=2) == 0
+    assert made == [], "one file, however it is spelt"
 
 
 def test_an_interruption_while_photos_are_read_keeps_nothing_and_says_so(photos, monkeypatch, capsys):

@@ -16,7 +16,7 @@ import nerf_app
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.checkpoint import CURRENT, DAMAGED, PARTIAL, PREVIOUS
-from nerf_app.config import Config, from_yaml
+from nerf_app.config import Config, from_yaml, read_preset, to_yaml
 from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.scene.load import load_scene
 from nerf_app.settings import MachineSettings
@@ -262,6 +262,20 @@ def test_a_field_cannot_change_under_way(tmp_path, scene):
     assert finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": "4", "training.steps": 9}))[-1].step == 9
     with pytest.raises(UsageError, match="encoding.levels"):
         finish(runs.resume(tmp_path / "run", overrides={"encoding.levels": 99}))
+
+
+def test_null_leaves_a_field_as_the_program_chose_it(tmp_path, scene):
+    finish(runs.train_events(scene, small_config(2, {"encoding.log2_entries": None, "training.minutes": None}), tmp_path))
+    Path(tmp_path / "all.yaml").write_text(to_yaml(small_config(3, {"encoding.log2_entries": None})))
+    for overrides in ({"encoding.log2_entries": None, "training.minutes": 5.0}, {"encoding.log2_entries": "null"},
+                      read_preset(str(tmp_path / "all.yaml"))):
+        finish(runs.resume(tmp_path, overrides=overrides))
+        assert look(tmp_path).config.encoding.log2_entries == 17
+    assert look(tmp_path).header.step == 3
+    with pytest.raises(UsageError, match="log2_entries cannot be changed once a run has begun: it was 17, got 18"):
+        finish(runs.resume(tmp_path, overrides={"encoding.log2_entries": 18}))
+    with pytest.raises(UsageError, match="encoding.levels must be a whole number from 1 to 32, got null"):
+        finish(runs.resume(tmp_path, overrides={"encoding.levels": None}))
 
 
 def test_a_larger_budget_stands_in_the_settings_file_too(tmp_path, scene):
