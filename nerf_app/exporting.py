@@ -39,8 +39,10 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--resolution": dict(type=whole(8), metavar="N", help="voxels along the box's longest side (default: chosen)"),
     "--watertight": dict(action="store_true", help="close all holes"),
     "--format": dict(choices=FORMATS, help="of the file (default glb, or what --out ends in)"),
-    "--scale-from": dict(metavar="HOW", help='make it metric: "x y z x y z 0.30", two points and the metres between them, or '
-                                             '"aruco 0.05", the side of a printed marker'),
+    "--scale-from": dict(metavar="HOW", help='metres from "x y z x y z 0.30", two points and the metres between them, or '
+                                             '"aruco 0.05", the side of a printed marker. Changes the factor in a GLB\'s root '
+                                             "node, that of depth's 16-bit PNGs, and the JSON beside each file; vertices of "
+                                             "OBJ and PLY and float depths stay in input units"),
     "--split": dict(choices=("test", "val", "train", "all"), help="photos that get a depth map (default all)"),
     "--path": dict(metavar="KIND|FILE", help="along a camera path in place of the photos, as `render` takes it"),
     "--undistort": dict(action="store_true", help="a pinhole camera in place of the photo's own lens"),
@@ -91,12 +93,12 @@ class Order:
 
 def mesh(order: Order) -> dict[str, Any]:
     from nerf_app.export.extract import MeshPlan
-    from nerf_app.export.full_mesh import check_file, check_words, export_mesh
+    from nerf_app.export.full_mesh import check_words, export_mesh
     plan = MeshPlan(**order.given("method", "crop", "faces", "min_views", "resolution"), is_watertight=order.args.watertight)
     scene, scale = order.scene(), order.metres_per_unit()
-    facts = export_mesh(order.run, scene, plan, order.out, Counter(order.display, "per cent"), scale)
+    files, facts = export_mesh(order.run, scene, plan, order.out, Counter(order.display, "mesh %"), scale)
     order.display.line(f"mesh      {check_words(facts)}")
-    return {**facts, "files": [order.out, check_file(order.out)], "metres_per_unit": scale}
+    return {**facts, "files": files, "metres_per_unit": scale}
 
 
 def depth(order: Order) -> dict[str, Any]:
@@ -107,10 +109,10 @@ def depth(order: Order) -> dict[str, Any]:
     else:
         shots = shots_of_path(camera_path(order.args.path, order.run, None, SECONDS, FPS))
     scale = order.metres_per_unit()
-    file = write_depth(order.run, shots, order.out, Counter(order.display, "map"), metres_per_unit=scale,
-                       undistort=order.args.undistort)
+    files = write_depth(order.run, shots, order.out, Counter(order.display, "map"), metres_per_unit=scale,
+                        undistort=order.args.undistort)
     order.display.line(f"depth     {counted(len(shots), 'map')}, explained in depth.json")
-    return {"maps": len(shots), "files": [file], "metres_per_unit": scale}
+    return {"maps": len(shots), "files": files, "metres_per_unit": scale}
 
 
 def pointcloud(order: Order) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def show_training(events: Iterable[Event], display: Display) -> Finished | None:
 
 
 class Counter:
-    """Progress through a known number of things of one kind ("photo", "frame"); call it with how many are done."""
+    """Progress through a known number of things of one kind ("photo", "frame", "mesh %"); call it with how many are done."""
 
     def __init__(self, display: Display, name: str) -> None:
         self.display, self.name = display, name
@@ -152,7 +152,8 @@ class Counter:
             self._began, self._first = time.monotonic(), done
         made = done - self._first
         left = (time.monotonic() - self._began) / made * (total - done) if made else None
-        self.display.progress(done / max(total, 1), f"{self.name} {done:,} of {total:,}", left)
+        words = self.name.replace("%", f"{done} %") if "%" in self.name else f"{self.name} {done:,} of {total:,}"
+        self.display.progress(done / max(total, 1), words, left)
 
 
 class Whole:

@@ -13,7 +13,7 @@ from nerf_app.export.cameras import write_cameras
 from nerf_app.export.depth import shots_of_split, write_depth
 from nerf_app.export.extract import MeshPlan
 from nerf_app.export.frames import render_path
-from nerf_app.export.full_mesh import check_file, check_words, export_mesh
+from nerf_app.export.full_mesh import check_words, export_mesh
 from nerf_app.export.paths import camera_path, made_up_camera, survey
 from nerf_app.export.pointcloud import RAYS_PER_POINT, write_point_cloud
 from nerf_app.progress import closing_line, counted
@@ -115,15 +115,15 @@ def depth(given: Given, on_progress: Callable[[int, int], None]) -> Made:
     wanted = max(FEWEST_DEPTHS, given.affordable_pixels(DEPTH_PART) * len(names) / pixels(given.run.views, split))
     chosen = np.unique(np.linspace(0, len(names) - 1, int(min(wanted, len(names)))).round().astype(int))
     shots = {names[i]: shots[names[i]] for i in chosen}
-    file = write_depth(given.run, shots, given.run.folder / "depth", on_progress)
+    files = write_depth(given.run, shots, given.run.folder / "depth", on_progress)
     some = f"; `nerf-app export {given.run.folder} depth` makes all" if len(shots) < len(given.run.views) else ""
-    return Made([file], {"split": split, "photos": len(shots)}, f"maps of {counted(len(shots), f'{split} photo')}{some}")
+    return Made(files, {"split": split, "photos": len(shots)}, f"maps of {counted(len(shots), f'{split} photo')}{some}")
 
 
 def mesh(given: Given, on_progress: Callable[[int, int], None]) -> Made:
     out = given.run.folder / MESH
-    facts = export_mesh(given.run, given.scene, MeshPlan(), out, on_progress)
-    return Made([out, check_file(out)], facts, check_words(facts))
+    files, facts = export_mesh(given.run, given.scene, MeshPlan(), out, on_progress)
+    return Made(files, facts, check_words(facts))
 
 
 def points(given: Given, on_progress: Callable[[int, int], None]) -> Made:
@@ -159,7 +159,7 @@ def pixels(views: Sequence[View], split: str) -> int:
 
 
 STAGES = {SCORE: Stage("photo", score), "film": Stage("frame", film), "depth": Stage("photo", depth),
-          "mesh": Stage("per cent", mesh), "points": Stage("view", points), "cameras": Stage("file", cameras),
+          "mesh": Stage("%", mesh), "points": Stage("view", points), "cameras": Stage("file", cameras),
           "report": Stage("picture", report)}
 
 

@@ -90,6 +90,9 @@ def test_one_command_makes_everything_and_every_file_opens(tmp_path, photos):
     record = json.loads((folder / "jobs.json").read_text())["done"]
     assert list(record) == ["training", "score", "film", "depth", "mesh", "points", "cameras", "report"]
     assert all((folder / file).exists() for done in record.values() for file in done["files"])
+    for name in ("depth", "mesh"):
+        made = {path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if path.is_file()}
+        assert set(record[name]["files"]) == made, "so whichever is deleted is made again"
     assert not list(folder.rglob("*.part")) and not list(folder.rglob("*.frames"))
 
     with av.open(str(folder / "video/orbit.mp4")) as container:

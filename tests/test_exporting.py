@@ -25,9 +25,11 @@ def exporters(tmp_path, monkeypatch) -> list:
         module, function = name.rsplit(".", 1)
         assert callable(getattr(importlib.import_module(module), function))
         monkeypatch.setattr(name, lambda *given, **more: calls.append((function, given, more)) or result)
-    facts = {"faces": 12, "vertices": 9, "texture": 256, "psnr": 21.0, "silhouette_iou": 0.5, "split": "test", "photos": [{}]}
-    stand_in("nerf_app.export.full_mesh.export_mesh", facts)
-    stand_in("nerf_app.export.depth.write_depth", Path("r/depth/depth.json"))
+    facts = {"faces": 12, "vertices": 9, "open_edges": 3, "texture": 256, "psnr": 21.0,
+             "silhouette_iou": 0.5, "split": "test", "photos": [{}]}
+    files = [Path("r/mesh/mesh.obj"), Path("r/mesh/mesh.mtl")]
+    stand_in("nerf_app.export.full_mesh.export_mesh", (files, facts))
+    stand_in("nerf_app.export.depth.write_depth", [Path("r/depth/depth.json"), Path("r/depth/a.png")])
     stand_in("nerf_app.export.depth.shots_of_split", {"a": 1, "b": 2})
     stand_in("nerf_app.export.depth.shots_of_path", {"00000": 1})
     stand_in("nerf_app.export.paths.camera_path", "a path")
@@ -46,22 +48,23 @@ def test_a_mesh_is_what_the_flags_say(exporters, capsys):
     out, err = capsys.readouterr()
     (_, (_, _, plan, file, _, metres_per_unit), _), = exporters
     assert plan == MeshPlan("density", "-1 -1 0 1 1 1", 9000, 0, 99, True) and metres_per_unit == 0.25
-    assert file == Path("r/mesh/mesh.glb") and out == "r/mesh/mesh.glb\nr/mesh/mesh.glb.check.json\n"
+    assert file == Path("r/mesh/mesh.glb") and out == "r/mesh/mesh.obj\nr/mesh/mesh.mtl\n", "what the exporter wrote"
     assert "scale     two points" in err
-    assert "12 faces, texture 256×256; seen from 1 held-out photos: PSNR 21.00 dB, silhouettes overlap by 50.0 %" in err
+    assert "12 faces, 3 open edges, texture 256×256; seen from 1 held-out photos: PSNR 21.00 dB" in err
+    assert "silhouettes overlap by 50.0 %\n" in err
 
 
 def test_what_is_not_said_of_a_mesh_is_left_to_its_plan(exporters, capsys):
     assert cli.main(["export", "r", "mesh", "--format", "obj", "--json"]) == 0
     assert exporters[0][1][2] == MeshPlan() and exporters[0][1][3] == Path("r/mesh/mesh.obj")
     result = json.loads(capsys.readouterr().out)
-    assert result["files"] == ["r/mesh/mesh.obj", "r/mesh/mesh.obj.check.json"] and result["psnr"] == 21.0
+    assert result["files"] == ["r/mesh/mesh.obj", "r/mesh/mesh.mtl"] and result["psnr"] == 21.0
 
 
 def test_depth_is_that_of_all_photos_or_of_some_or_of_a_path(exporters, capsys):
     for flags in ([], ["--split", "val"], ["--path", "orbit", "--undistort", "--out", "maps.v2"]):
         assert cli.main(["export", "r", "depth", *flags]) == 0
-        assert capsys.readouterr().out == "r/depth/depth.json\n"
+        assert capsys.readouterr().out == "r/depth/depth.json\nr/depth/a.png\n"
     called = [(name, given[1:]) for name, given, _ in exporters if name == "shots_of_split"]
     assert called == [("shots_of_split", ("all",)), ("shots_of_split", ("val",))]
     assert exporters[-1][1][1:3] == ({"00000": 1}, Path("maps.v2")) and exporters[-1][2]["undistort"] is True
@@ -76,6 +79,13 @@ def test_points_and_cameras_go_where_they_belong(exporters, capsys):
     assert exporters[-1][2] == {"box": None}, "the default is the exporter's own"
     assert cli.main(["export", "r", "cameras", "--frame", "original"]) == 0
     assert exporters[-1][1][1:] == (Path("r/cameras"), "original") and "a note" in capsys.readouterr().err
+
+
+def test_the_help_of_a_metric_scale_says_what_becomes_metric(capsys):
+    assert cli.main(["export", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "the factor in a GLB's root node, that of depth's 16-bit PNGs, and the JSON beside each file" in words
+    assert "vertices of OBJ and PLY and float depths stay in input units" in words
 
 
 def test_an_export_knows_the_methods_and_formats_that_exist():

@@ -119,6 +119,13 @@ def test_a_counter_tells_the_time_left_by_the_pace_of_what_it_saw(clock):
                                               " 81 %   frame 42 of 52   left 0:30"]
 
 
+@pytest.mark.parametrize("name, words", [("mesh %", "mesh 5 %"), ("%", "5 %")])
+def test_a_counter_of_hundredths_says_per_cent(name, words):
+    stream = io.StringIO()
+    Counter(PlainDisplay(stream), name)(5, 100)
+    assert stream.getvalue() == f"  5 %   {words}\n"
+
+
 def test_stages_share_one_bar_which_knows_what_is_still_to_come_and_never_goes_back(clock):
     said = []
     display = SimpleNamespace(progress=lambda *what: said.append(what))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nerf_app.picture import Picture
     from nerf_app.run import Run
 
+ENDINGS = ("z.npy", "range.npy", "mean_z.npy", "mean_range.npy", "png", "confidence.png", "colour.png", "json")
 MOST_STEPS = 2**16 - 1  # of a 16-bit picture
 LOST = 1e-3  # part of all known pixels that a finer factor of the 16-bit pictures may leave out as too far
 WHITE = np.ones(3, np.float32)
@@ -50,8 +51,8 @@ def shots_of_path(path: CameraPath) -> dict[str, PathCamera]:
 
 
 def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progress: Callable[[int, int], None], *,
-                metres_per_unit: float | None = None, undistort: bool = False) -> Path:
-    """Depth files of every shot below `out`, named after it, and depth.json, which explains them; returns the latter.
+                metres_per_unit: float | None = None, undistort: bool = False) -> list[Path]:
+    """Depth files of every shot below `out`, named after it, and depth.json, which explains them and comes first of what returns.
 
     NAME.z.npy, NAME.range.npy, NAME.mean_z.npy and NAME.mean_range.npy (float32), NAME.png (16 bits), NAME.confidence.png,
     NAME.colour.png (one range for all) and NAME.json with the camera, on the photo's own pixels and lens.
@@ -82,7 +83,7 @@ def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progr
                "colours": {**asdict(colours), "steps": "even in log(depth), near is bright"},
                "depths": [place.relative_to(out).as_posix() for place in places.values()]}
     _write_json(meaning, out / "depth.json")
-    return out / "depth.json"
+    return [out / "depth.json", *(_file(place, ending) for place in places.values() for ending in ENDINGS)]
 
 
 def _depths(picture: "Picture") -> dict[str, np.ndarray]:
@@ -145,7 +146,7 @@ def _stems(names: Iterable[str]) -> dict[str, str]:
     """A path below the output folder for each photo: its own, without the suffix where that tells no two apart."""
     whole = {name: "/".join(part for part in PurePosixPath(name).parts if part not in ("/", "..")) for name in names}
     short = {name: str(PurePosixPath(path).with_suffix("")) if is_photo(path) else path for name, path in whole.items()}
-    uses = Counter(short.values())
+    uses = Counter(["depth", *short.values()])  # depth.json explains all
     return {name: short[name] if uses[short[name]] == 1 else f"{whole[name]}-{i}" for i, name in enumerate(whole)}
 
 

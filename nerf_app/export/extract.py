@@ -52,4 +52,9 @@ def extract_mesh(run: "Run", plan: MeshPlan, on_progress: Callable[[int, int], N
     if len(mesh.faces) == 0:
         raise DataError(f"no part of the mesh is seen by {plan.min_views} training photos: use a lower --min-views, "
                         "or move or widen --crop.")
-    return closed(mesh) if plan.is_watertight else mesh
+    if not plan.is_watertight:
+        return mesh
+    mesh = closed(mesh)
+    if len(mesh.faces) == 0:
+        raise DataError("no part of the mesh can be made watertight: give more --faces or a higher --resolution.")
+    return mesh

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerf_app.export.cameras import made_folder
+from nerf_app.export.clean import open_edges
 from nerf_app.export.extract import MeshPlan, extract_mesh
 from nerf_app.export.mesh_check import check_mesh
 from nerf_app.export.mesh_files import write_mesh
@@ -20,22 +21,24 @@ EXTRACTED, TEXTURED, STEPS = 70, 95, 100  # of the whole time, in per cent: wher
 
 
 def export_mesh(run: "Run", scene: "Scene", plan: MeshPlan, out: Path, on_progress: Callable[[int, int], None],
-                metres_per_unit: float | None = None) -> dict[str, Any]:
-    """Write a textured mesh by `out`'s suffix, and beside it how well it shows the held-out photos; returns the latter.
+                metres_per_unit: float | None = None) -> tuple[list[Path], dict[str, Any]]:
+    """Write a textured mesh by `out`'s suffix, and beside it how well it shows the held-out photos.
 
-    That is {"faces", "vertices", "texture", "psnr", "silhouette_iou", "split", "photos"}, the last four as `check_mesh` gives
-    them, or None where no photo was held out. `on_progress` hears per cent.
+    Returns all files, `out` first, and the facts {"faces", "vertices", "open_edges", "texture", "psnr", "silhouette_iou",
+    "split", "photos"}, the last four as `check_mesh` gives them, or None where no photo was held out. `open_edges` are those
+    of the surface before its texture cuts it along seams. `on_progress` hears per cent.
     """
     made_folder(out.parent)
     mesh = extract_mesh(run, plan, _part(on_progress, 0, EXTRACTED))
+    n_open = open_edges(mesh.faces)
     mesh = texture_mesh(run, scene, mesh, _part(on_progress, EXTRACTED, TEXTURED))
-    write_mesh(mesh, out, run.up, metres_per_unit)
-    facts = {"faces": len(mesh.faces), "vertices": len(mesh.vertices), "texture": mesh.texture.shape[1]}
+    files = write_mesh(mesh, out, run.up, metres_per_unit)
+    facts = {"faces": len(mesh.faces), "vertices": len(mesh.vertices), "open_edges": n_open, "texture": mesh.texture.shape[1]}
     is_checked = scene.indices("test") or scene.indices("val")
     check = check_mesh(run, scene, mesh) if is_checked else dict.fromkeys(("psnr", "silhouette_iou", "split", "photos"))
     write_bytes((json.dumps(facts | check, indent=1) + "\n").encode(), check_file(out))
     on_progress(STEPS, STEPS)
-    return facts | check
+    return [*files, check_file(out)], facts | check
 
 
 def check_file(out: Path) -> Path:
@@ -45,7 +48,9 @@ def check_file(out: Path) -> Path:
 
 def check_words(facts: dict[str, Any]) -> str:
     """What `export_mesh` found, in a sentence."""
-    words = f"{facts['faces']:,} faces, texture {facts['texture']}×{facts['texture']}"
+    n_open = facts["open_edges"]
+    edges = f"{n_open:,} open edge{'s' * (n_open != 1)}" if n_open else "watertight"
+    words = f"{facts['faces']:,} faces, {edges}, texture {facts['texture']}×{facts['texture']}"
     if facts["psnr"] is None:
         return f"{words}; not checked, for no photo was held out"
     overlap = "" if facts["silhouette_iou"] is None else f", silhouettes overlap by {100 * facts['silhouette_iou']:.1f} %"

@@ -28,10 +28,11 @@ FAR = 8.0  # of the mesh's own size: nearer to the origin float32 holds vertices
 LARGEST_PNG = 8 << 20  # bytes; a texture that takes more goes into a GLB as JPEG
 UNKNOWN_SPREAD = -1.0  # glTF has no NaN
 PLY_KINDS = {"double": "<f8", "float": "<f4", "uchar": "u1", "int": "<i4"}
+Written = tuple[dict[str, Any], list[Path]]  # what is particular to the format, and the files, the mesh itself first
 
 
-def write_mesh(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None = None) -> None:
-    """Write the mesh in the format of `out`'s suffix, and `out`.json with what its numbers mean.
+def write_mesh(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None = None) -> list[Path]:
+    """Write the mesh in the format of `out`'s suffix, and `out`.json with what its numbers mean; returns all files, `out` first.
 
     Args:
         up: [3] what is up in input coordinates, of any length.
@@ -41,13 +42,15 @@ def write_mesh(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | N
     if not len(mesh.faces):
         raise DataError(f"the mesh has no faces, so {shown(out)} is not written: widen --crop or train longer.")
     up = np.asarray(up, np.float64) / np.linalg.norm(up)
+    particular, files = write(mesh, out, up, metres_per_unit)
     facts = {"coordinates": "input", "up": up.tolist(), "metres_per_unit": metres_per_unit,
-             "vertices": len(mesh.vertices), "faces": len(mesh.faces), **write(mesh, out, up, metres_per_unit)}
+             "vertices": len(mesh.vertices), "faces": len(mesh.faces), **particular}
     write_bytes((json.dumps(facts, indent=1) + "\n").encode(), facts_file(out))
+    return [*files, facts_file(out)]
 
 
-def mesh_writer(out: Path) -> Callable[[Mesh, Path, np.ndarray, float | None], dict[str, Any]]:
-    """What writes a file of this name, and returns what is particular to it; a UsageError where nothing does."""
+def mesh_writer(out: Path) -> Callable[[Mesh, Path, np.ndarray, float | None], Written]:
+    """What writes a file of this name; a UsageError where nothing does."""
     if out.suffix.lower() not in WRITERS:
         raise UsageError(f"a mesh is written as {', '.join(WRITERS)}, got {shown(out.name)}: give --out such an ending.")
     return WRITERS[out.suffix.lower()]
@@ -68,7 +71,7 @@ def upright(up: np.ndarray) -> np.ndarray:
 
 # GLB
 
-def _write_glb(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None) -> dict[str, Any]:
+def _write_glb(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None) -> Written:
     """Everything in one file: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html."""
     origin = _origin(mesh.vertices)
     matrix = np.eye(4)  # without the origin: viewers multiply in float32, and millions of metres would shatter the mesh again
@@ -90,7 +93,7 @@ def _write_glb(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | N
         document |= {"images": [{"bufferView": parts.add(content), "mimeType": kind}], "samplers": [SAMPLER],
                      "textures": [{"source": 0, "sampler": 0}]}
     write_bytes(parts.glb(document), out)
-    return facts
+    return facts, [out]
 
 
 def _origin(vertices: np.ndarray) -> np.ndarray:
@@ -167,13 +170,13 @@ def linear(colours: np.ndarray) -> np.ndarray:
 
 # OBJ
 
-def _write_obj(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None) -> dict[str, Any]:
+def _write_obj(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None) -> Written:
     """Text; where there is a texture, <name>.mtl and <name>_texture.png beside it, the name in plain letters."""
     whole, places = _merged(mesh)
     corners = places[mesh.faces] + 1  # [F, 3]
     size = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
     point = f" %.{max(0, 8 - math.floor(math.log10(size or 1.0)))}f" * 3  # to a ten-millionth of the size, however far off
-    lines = [f"# {line}\n" for line in _words(up, metres_per_unit)]
+    lines, files = [f"# {line}\n" for line in _words(up, metres_per_unit)], [out]
     if mesh.texture is None:
         rows, colour = whole.vertices, ""
         if mesh.colours is not None:
@@ -183,13 +186,14 @@ def _write_obj(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | N
     else:
         name = re.sub(r"^-|[^\w.-]", "_", out.stem, flags=re.ASCII)  # readers take "-" for an option and a blank for the end
         material = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {name}_texture.png\n"
-        write_bytes(png_bytes(mesh.texture), out.with_name(f"{name}_texture.png"))
-        write_bytes(material.encode(), out.with_name(f"{name}.mtl"))
+        files += [out.with_name(f"{name}.mtl"), out.with_name(f"{name}_texture.png")]
+        write_bytes(png_bytes(mesh.texture), files[2])
+        write_bytes(material.encode(), files[1])
         named = np.stack([corners, mesh.faces + 1, corners], 2).reshape(-1, 9)  # v, vt and vn of each corner
         lines += [f"mtllib {name}.mtl\n", _table("v" + point, whole.vertices), _table("vt %.9g %.9g", mesh.uvs),
                   _table("vn %.7g %.7g %.7g", whole.normals), "usemtl surface\n", _table("f" + " %d/%d/%d" * 3, named)]
     write_bytes("".join(lines).encode(), out)
-    return {}
+    return {}, files
 
 
 def _table(line: str, rows: np.ndarray) -> str:
@@ -199,7 +203,7 @@ def _table(line: str, rows: np.ndarray) -> str:
 
 # PLY
 
-def _write_ply(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None) -> dict[str, Any]:
+def _write_ply(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | None) -> Written:
     """Binary and little-endian; `views` and `depth_spread` are names of our own."""
     whole, places = _merged(mesh)
     groups = (("x y z", "double", whole.vertices), ("nx ny nz", "float", whole.normals),
@@ -216,7 +220,7 @@ def _write_ply(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | N
               f"element vertex {len(rows)}", *(f"property {kind} {name}" for name, kind, _ in columns),
               f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header\n"]
     write_bytes("\n".join(header).encode() + rows.tobytes() + faces.tobytes(), out)
-    return {}
+    return {}, [out]
 
 
 def _merged(mesh: Mesh) -> tuple[Mesh, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,10 @@ def write_bytes(content: bytes, out: Path) -> None:
         beside.write_bytes(content)
         os.replace(beside, out)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise ResourceError(f"cannot write {shown(out)}: {error.strerror}; make room or give another --out") from error
+    finally:
+        with suppress(OSError):  # it has its name, or could not even be begun
+            beside.unlink()
 
 
 def read_png(path: Path) -> np.ndarray | None:

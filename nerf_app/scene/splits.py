@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -104,8 +105,9 @@ def _interval(test: str) -> int:
 
 def _list_file(test: str, places: Iterable[Path]) -> Path:
     for path in (Path(test), *(place / test for place in places)):
-        if path.is_file():
-            return path
+        with suppress(OSError):  # a name that is too long is no file's
+            if path.is_file():
+                return path
     raise UsageError(f"--test must be auto, none, every:N or a file that lists photos; {shown(test)} is none of them.")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nerf_app.export.clean import closed, connected_parts, decimated, with_faces, with_normals, without_islands
+from nerf_app.export.clean import closed, connected_parts, decimated, open_edges, with_faces, with_normals, without_islands
 from nerf_app.export.mesh import Mesh
 from tests.export.shape_run import edge_counts
 
@@ -92,6 +92,43 @@ def test_closing_gives_every_edge_two_faces_in_opposite_directions(missing):
     assert (edge_counts(mesh.faces) == 2).all()
     assert set(map(tuple, sides)) == set(map(tuple, sides[:, ::-1]))
     assert len(mesh.vertices) == len(mesh.normals) == len(mesh.views) == len(mesh.depth_spread)
+
+
+def points_and_faces(points, faces) -> Mesh:
+    return with_normals(Mesh(np.array(points, np.float64), np.array(faces, np.int32), np.zeros((len(points), 3), np.float32)))
+
+
+def test_two_tetrahedra_with_one_edge_are_parted_there_and_closed():
+    """Four faces meet at the edge: no fan of triangles could mend that."""
+    points = [(0, 0, 0), (0, 0, 1), (1, 0, 0.5), (1, 1, 0.5), (-1, 0, 0.5), (-1, -1, 0.5)]
+    mesh = points_and_faces(points, [face for c, d in ((2, 3), (4, 5))
+                                     for face in ((0, 1, d), (0, c, 1), (0, d, c), (1, c, d))])
+    assert open_edges(mesh.faces) == 1
+    found = closed(mesh)
+    assert open_edges(found.faces) == 0
+    parts = connected_parts(len(found.vertices), np.concatenate([found.faces[:, :2], found.faces[:, 1:]]))
+    assert len(np.unique(parts)) == 2, "no surface leads from one to the other"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_heap_of_triangles_is_closed_with_each_vertex_in_one_sheet(seed):
+    rng = np.random.default_rng(seed)
+    mesh = closed(points_and_faces(rng.normal(size=(30, 3)), rng.integers(0, 30, (60, 3))))  # some have a corner twice
+    sides = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    assert len(sides) and len(np.unique(sides, axis=0)) == len(sides)
+    assert set(map(tuple, sides)) == set(map(tuple, sides[:, ::-1])) and (sides[:, 0] != sides[:, 1]).all()
+    following = {(corner, after): before for face in mesh.faces.tolist()
+                 for corner, after, before in (face, face[1:] + face[:1], face[2:] + face[:2])}
+    for corner, first in {face[0]: face[1] for face in mesh.faces.tolist()}.items():
+        length, at = 1, following[corner, first]
+        while at != first:
+            length, at = length + 1, following[corner, at]
+        assert length == (mesh.faces == corner).sum(), "one walk round the vertex meets all its faces"
+
+
+def test_closing_what_is_all_tangled_leaves_nothing():
+    mesh = points_and_faces(np.eye(3), [(0, 1, 2), (0, 1, 2)])
+    assert open_edges(mesh.faces) == 3 and len(closed(mesh).faces) == 0
 
 
 def test_closing_a_closed_mesh_changes_nothing():

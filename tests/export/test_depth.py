@@ -36,7 +36,7 @@ def wall(place, density=1e5, before=0.0):
 
 
 def export(out, run, **flags):
-    return write_depth(run, shots_of_split(run, "test"), out, QUIET, **flags)
+    return write_depth(run, shots_of_split(run, "test"), out, QUIET, **flags)[0]
 
 
 def ball_depths(camera, pose):
@@ -205,12 +205,22 @@ def test_photos_of_one_name_and_hostile_names_stay_apart_and_below_the_folder(tm
     tiny = Camera(4, 3, 4.0, 4.0, 2.0, 1.5)
     run = field_run([View(name, tiny, FROM_AFAR, "test") for name in names])
     told = []
-    index = write_depth(run, shots_of_split(run, "all"), tmp_path / "deep/out", lambda *state: told.append(state))
+    index, *files = write_depth(run, shots_of_split(run, "all"), tmp_path / "deep/out", lambda *state: told.append(state))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) == 6 * 8 + 1 and all(path.is_relative_to(tmp_path / "deep/out") for path in written)
     places = json.loads(index.read_text())["depths"]
     assert [json.loads((index.parent / f"{place}.json").read_text())["name"] for place in places] == names
     assert told == [(i + 1, 6) for i in range(6)]
+    assert sorted([index, *files]) == sorted(written), "every file is named"
+
+
+@pytest.mark.parametrize("name", ["depth.png", "depth"])
+def test_a_photo_called_depth_keeps_its_own_words_beside_the_summary(tmp_path, name):
+    tiny = Camera(4, 3, 4.0, 4.0, 2.0, 1.5)
+    index, *files = write_depth(field_run([]), {name: PathCamera(tiny, FROM_AFAR)}, tmp_path, QUIET)
+    assert index.name == "depth.json" and len({index, *files}) == 9
+    place, = json.loads(index.read_text())["depths"]
+    assert json.loads((tmp_path / f"{place}.json").read_text())["name"] == name
 
 
 def test_a_split_without_photos_and_a_folder_that_cannot_be_made_are_said(tmp_path):

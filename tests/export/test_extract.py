@@ -1,10 +1,13 @@
 """From a run to a mesh that is ready for its texture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nerf_app.errors import DataError, UsageError
+from nerf_app.export.clean import open_edges, with_faces
 from nerf_app.export.extract import METHODS, MeshPlan, extract_mesh
 from nerf_app.scene.scene import View
 from tests.export.shape_run import CENTRE, SCALE, ball, edge_counts, quiet, shape_run, views_around
@@ -69,3 +72,26 @@ def test_a_run_without_training_photos_is_refused():
 def test_a_plan_that_cannot_be_meant_is_refused(wrong, message):
     with pytest.raises(UsageError, match=message):
         MeshPlan(**wrong)
+
+
+def test_a_density_mesh_in_few_faces_is_watertight_too():
+    """Joined edges leave some that three or four faces share, or two that run the same way."""
+    def pierced(points):
+        holes = torch.stack([ball(0.28, at)(points) for at in ((0.4, 0.0, 0.0), (0.0, 0.4, 0.1), (-0.3, -0.3, 0.0))]).amin(0)
+        return torch.maximum(ball(0.5)(points).abs() - 0.03, -holes)
+    run, plan = shape_run(views_around(), pierced), MeshPlan("density", resolution=24, faces=60)
+    assert has_tangles(extract_mesh(run, plan, quiet).faces), "else this says nothing"
+    mesh = extract_mesh(run, replace(plan, is_watertight=True), quiet)
+    assert open_edges(mesh.faces) == 0 and len(mesh.faces) > 20
+
+
+def has_tangles(faces: np.ndarray) -> bool:
+    """Whether some side of a face is another's too, in the same direction."""
+    sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    return len(np.unique(sides, axis=0)) < len(sides)
+
+
+def test_a_surface_of_which_nothing_can_be_closed_is_refused(monkeypatch):
+    monkeypatch.setattr("nerf_app.export.extract.closed", lambda mesh: with_faces(mesh, np.zeros(len(mesh.faces), bool)))
+    with pytest.raises(DataError, match="no part of the mesh can be made watertight: give more --faces"):
+        extract_mesh(shape_run(views_around(), ball()), MeshPlan(resolution=24, is_watertight=True), quiet)

@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nerf_app.errors import UsageError
-from nerf_app.scene.splits import choose_splits
+from nerf_app.scene.splits import check_test, choose_splits
 
 NAMES = [f"images/{i:03d}.jpg" for i in range(40)]
 NONE = [None] * 40
@@ -98,3 +99,8 @@ def test_a_test_that_leaves_nothing_to_train_on_is_refused(tmp_path):
     (tmp_path / "list").write_text("\n".join(NAMES))
     with pytest.raises(UsageError, match="no photo to train on"):
         choose_splits(NAMES, NONE, "list", tmp_path)
+
+
+def test_a_name_that_is_too_long_for_a_file_is_refused_in_one_line():
+    with pytest.raises(UsageError, match="--test must be auto, none, every:N or a file that lists photos"):
+        check_test("x" * 5000, [Path(".")])
