@@ -162,7 +162,8 @@ def _write(file: BinaryIO, tensors: dict[str, Tensor], metadata: dict[str, str])
     """A safetensors file, straight from where the numbers lie: the library would copy them all first."""
     header, end = {"__metadata__": metadata}, 0
     for name, tensor in tensors.items():
-        assert tensor.dtype in DTYPES, f"{name} has {tensor.dtype}, which no scene file holds"
+        if tensor.dtype not in DTYPES:
+            raise TypeError(f"{name} has {tensor.dtype}, which no scene file holds")
         begin, end = end, end + tensor.nbytes
         header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()

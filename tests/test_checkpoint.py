@@ -117,7 +117,7 @@ def test_a_file_says_the_same_to_the_library_whatever_the_tensors_look_like(tmp_
 
 def test_a_kind_of_number_that_no_state_holds_is_our_own_mistake(tmp_path):
     saved(tmp_path, 1)
-    with pytest.raises(AssertionError, match="model.half has torch.float16"):
+    with pytest.raises(TypeError, match="model.half has torch.float16"):
         checkpoint.save(tmp_path, {"model.half": torch.zeros(2, dtype=torch.float16)}, a_header(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == [CURRENT] and holds(tmp_path, 1)
 
