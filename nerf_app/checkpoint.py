@@ -141,6 +141,11 @@ def load(folder: Path) -> tuple[dict[str, Tensor], Header, str | None]:
                     f"{folder} has no {CURRENT}: give the folder that `nerf-app train` printed, with a saved state in it.")
 
 
+def has_state(folder: Path) -> bool:
+    """Whether a training left something in a run folder to go on from."""
+    return (folder / CURRENT).exists() or (folder / PREVIOUS).exists()
+
+
 def read(path: Path) -> tuple[dict[str, Tensor], Header]:
     """One scene file, verified: tensors on the CPU and the header."""
     if path.exists() and not path.is_file():  # a pipe would be waited for

@@ -104,13 +104,13 @@ class Job:
 
     @property
     def is_trained(self) -> bool:
-        return TRAINING in self.record.done and not self.is_new_wish and has_state(self.folder)
+        return TRAINING in self.record.done and not self.is_new_wish and checkpoint.has_state(self.folder)
 
     def plan(self, display: Display) -> None:
         """Loads the scene where no state tells of it, shares out the minutes, and says so."""
         config = self.config
         ops = choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
-        if has_state(self.folder):
+        if checkpoint.has_state(self.folder):
             header = checkpoint.load(self.folder)[1]
             views, is_bounded = header.scene_views(), header.is_bounded
             if self.before is None and not self.record.asked:  # a run of `nerf-app train` keeps its own budget
@@ -150,7 +150,7 @@ class Job:
 
     def _events(self, stop: threading.Event | None) -> Iterator[Event]:
         asked = self.record.asked | {MINUTES: self.record.training_minutes}
-        if not has_state(self.folder):
+        if not checkpoint.has_state(self.folder):
             config = with_overrides(Config(), runs.seen_from_here(asked, self.folder) | self.machine)
             return runs.train_events(self.scene, config, self.folder, stop)
         old = {} if self.before is None else self.before.asked
@@ -222,7 +222,7 @@ class Job:
         where = f" in {self.whole.stage}" if self.whole and self.whole.stage else ""
         if not is_begun(self.folder):
             return f"interrupted{where}; nothing was made yet"
-        saved = [] if TRAINING in self.record.done or not has_state(self.folder) else ["the training so far"]
+        saved = [] if TRAINING in self.record.done or not checkpoint.has_state(self.folder) else ["the training so far"]
         kept = [*saved, *(name for name in (TRAINING, *STAGES) if name in self.record.done)]
         return f"interrupted{where}; kept: {', '.join(kept) or 'nothing'}. `nerf-app reconstruct {self.folder}` goes on"
 
@@ -247,11 +247,6 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def has_state(folder: Path) -> bool:
-    """Whether a training left something to go on from."""
-    return (folder / checkpoint.CURRENT).exists() or (folder / checkpoint.PREVIOUS).exists()
-
-
 def is_begun(path: Path) -> bool:
     """Whether a path is the folder of a run, or of a job that was begun, rather than a scene."""
-    return has_state(path) or (path / RECORD).exists()
+    return checkpoint.has_state(path) or (path / RECORD).exists()

@@ -38,7 +38,7 @@ from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
 from nerf_app.training.loop import GOOD, OPTIMISER, Trainer
 from nerf_app.training.loop import train as train_steps
-from nerf_app.training.metrics import psnr, ssim
+from nerf_app.training.metrics import mean_of_known, psnr, ssim
 from nerf_app.training.schedule import Budget
 from nerf_app.training.validation import Validation, on_white
 
@@ -194,7 +194,7 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
         if on_photo is not None:
             on_photo(done + 1, len(indices))
     photos.sort(key=lambda photo: photo["path"])
-    means = {key: _mean([photo[key] for photo in photos]) for key in ("psnr", "ssim")}
+    means = {key: mean_of_known(photo[key] for photo in photos) for key in ("psnr", "ssim")}
     return {**means, "split": split, "photos": photos}
 
 
@@ -217,7 +217,7 @@ def changes_since(header: Header, scene: Scene) -> str | None:
 
 def require_new(folder: Path) -> None:
     """ResourceError where a folder holds a run already."""
-    if (folder / checkpoint.CURRENT).exists() or (folder / checkpoint.PREVIOUS).exists():
+    if checkpoint.has_state(folder):
         raise ResourceError(f"{shown(folder)} already holds a run: `nerf-app resume {shown(folder)}` goes on with it, "
                             "or give another --out.")
 
@@ -404,11 +404,6 @@ def _check_tensors(folder: Path, tensors: dict[str, Tensor], config: Config, *, 
 def _spread(count: int) -> list[int]:
     """0 … count - 1 in an order whose every beginning is spread over the whole (van der Corput's)."""
     return sorted(range(count), key=lambda i: f"{i:016b}"[::-1])
-
-
-def _mean(numbers: list[float]) -> float | None:
-    finite = [number for number in numbers if math.isfinite(number)]
-    return sum(finite) / len(finite) if finite else None
 
 
 class _locked:

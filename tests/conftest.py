@@ -2,12 +2,17 @@
 
 import random
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import nerf_app  # noqa: F401  (before any test imports torch: it keeps OpenMP threads from spinning on a busy machine)
 from tests.requires import NEEDS, demanded, skip_or_fail
+
+if TYPE_CHECKING:
+    from nerf_app.scene.scene import Scene
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,3 +52,19 @@ def _filled_with_nan(make):
             return tensor
         return tensor.detach().fill_(float("nan")).requires_grad_(tensor.requires_grad)
     return make_filled
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Blender set."""
+    from tests.sphere import sphere_scene, write_blender
+    folder = tmp_path_factory.mktemp("photos")
+    write_blender(sphere_scene(size=12), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene(photos: Path) -> "Scene":
+    """The same, loaded."""
+    from nerf_app.scene.load import load_scene
+    return load_scene(photos)

@@ -22,23 +22,10 @@ from nerf_app.scene.load import load_scene
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
 from tests.requires import requires
-from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_config, sphere_scene, write_blender
+from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_config, sphere_scene
 
 STEPS = 12
 KINDS = {"hashgrid": {"sampling.steps": 24, "sampling.grid_resolution": 8}, "frequency": TINY_NERF}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    """A folder with a small Blender set."""
-    folder = tmp_path_factory.mktemp("photos")
-    write_blender(sphere_scene(size=12), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scene(photos):
-    return load_scene(photos)
 
 
 @pytest.fixture(scope="module")

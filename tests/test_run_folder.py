@@ -24,19 +24,6 @@ from tests.test_run import finish, look, notes_of, train_until
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    """A folder with a small Blender set."""
-    folder = tmp_path_factory.mktemp("photos")
-    write_blender(sphere_scene(size=12), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scene(photos):
-    return load_scene(photos)
-
-
 def test_a_folder_in_use_is_refused_and_its_holder_named(tmp_path, scene):
     folder = tmp_path / "run"
     events = runs.train_events(scene, small_config(5), folder)

@@ -6,7 +6,7 @@ one that is missing. The folder goes when the videos are complete, and stays whe
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +39,21 @@ class DepthRange:
     near: float  # input units, the warm end
     far: float  # input units, the dark end
     kind: str  # "z" along the camera's axis, or "range" along the ray (where a lens sees to the sides)
+
+    @classmethod
+    def over(cls, depths: np.ndarray, cameras: Iterable[Camera]) -> "DepthRange":
+        """The 1st to 99th percentile of what is known of depths, any shape; their kind follows from the cameras' lenses."""
+        known = depths[np.isfinite(depths) & (depths > 0)]
+        near, far = np.percentile(known, [1, 99]) if len(known) else (1.0, 2.0)
+        return cls(float(near), float(max(far, 1.001 * near)), depth_kind(cameras))
+
+    def coloured(self, picture: "Picture") -> tuple[np.ndarray, np.ndarray]:
+        """[H, W, 3] colours 0...1 of a picture's depths, [H, W] bool where they are known."""
+        depth = depth_of(picture, self.kind)
+        is_known = np.isfinite(depth) & (depth > 0)
+        logs = np.log(np.where(is_known, depth, self.near))
+        near, far = np.log(self.near), np.log(self.far)
+        return depth_colours((logs - near) / (far - near)), is_known
 
 
 @dataclass(frozen=True)
@@ -200,11 +215,8 @@ def _rgb(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> 
 
 
 def _depth(picture: "Picture", paper: np.ndarray | None, depth_range: DepthRange) -> np.ndarray:
-    depth = picture.z_depth if depth_range.kind == "z" else picture.range
-    is_known = np.isfinite(depth) & (depth > 0)
-    logs = np.log(np.where(is_known, depth, depth_range.near))
-    near, far = np.log(depth_range.near), np.log(depth_range.far)
-    return _over(depth_colours((logs - near) / (far - near)), np.where(is_known, picture.alpha, 0.0), paper)
+    colours, is_known = depth_range.coloured(picture)
+    return _over(colours, np.where(is_known, picture.alpha, 0.0), paper)
 
 
 def _normals(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> np.ndarray:
@@ -231,17 +243,21 @@ def depth_colours(t: np.ndarray) -> np.ndarray:
     return np.stack([light**0.7, 0.04 + 0.92 * light**1.8, 0.25 + 0.35 * np.sin(np.pi * light) + 0.4 * light**4], axis=-1)
 
 
-def depth_range_of(run: "Run", cameras: Sequence[PathCamera]) -> DepthRange:
-    """The 1st to 99th percentile of what a few small pictures along the path see: pictures must not set it one by one."""
-    kind = "z" if all(one.camera.lens.family == "perspective" for one in cameras) else "range"
+def depth_kind(cameras: Iterable[Camera]) -> str:
+    """Which depth is shown: "z", or "range" where a lens sees to the sides."""
+    return "z" if all(camera.lens.family == "perspective" for camera in cameras) else "range"
+
+
+def depth_of(picture: "Picture", kind: str) -> np.ndarray:
+    """[H, W] input units."""
+    return picture.z_depth if kind == "z" else picture.range
+
+
+def depth_range_of(run: "Run", path: Sequence[PathCamera]) -> DepthRange:
+    """The range of what a few small pictures along the path see: pictures must not set it one by one."""
+    cameras = [one.camera for one in path]
     seen = [np.empty(0)]
-    for i in np.unique(np.linspace(0, len(cameras) - 1, PROBES).round().astype(int)):
-        camera = cameras[i].camera
-        shrink = min(1.0, PROBE_SIDE / max(camera.width, camera.height))
-        small = camera.resized(max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
-        picture = run.render(small, cameras[i].world_from_camera)
-        depth = picture.z_depth if kind == "z" else picture.range
-        seen.append(depth[np.isfinite(depth) & (depth > 0)].ravel())
-    values = np.concatenate(seen)
-    near, far = np.percentile(values, [1, 99]) if len(values) else (1.0, 2.0)
-    return DepthRange(float(near), float(max(far, 1.001 * near)), kind)
+    for i in np.unique(np.linspace(0, len(path) - 1, PROBES).round().astype(int)):
+        picture = run.render(cameras[i].within(PROBE_SIDE), path[i].world_from_camera)
+        seen.append(depth_of(picture, depth_kind(cameras)).ravel())
+    return DepthRange.over(np.concatenate(seen), cameras)

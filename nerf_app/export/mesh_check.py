@@ -14,7 +14,7 @@ from nerf_app.picture import unseen_pixels
 from nerf_app.run import Run
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.scene import Scene
-from nerf_app.training.metrics import psnr
+from nerf_app.training.metrics import mean_of_known, psnr
 from nerf_app.training.validation import on_white
 
 SAMPLES = 2  # along each edge of a pixel: a photo's pixel is a mean over its area
@@ -34,7 +34,7 @@ def check_mesh(run: Run, scene: Scene, mesh: Mesh) -> dict[str, Any]:
                         "set scene.test to keep some.")
     photos = [_check_photo(run, scene, mesh, index) for index in indices]
     photos.sort(key=lambda photo: photo["path"])
-    means = {key: _mean([photo[key] for photo in photos]) for key in ("psnr", "silhouette_iou")}
+    means = {key: mean_of_known(photo[key] for photo in photos) for key in ("psnr", "silhouette_iou")}
     return {**means, "split": split, "photos": photos}
 
 
@@ -77,8 +77,3 @@ def _check_photo(run: Run, scene: Scene, mesh: Mesh, index: int) -> dict[str, An
     else:
         ignored = ignored | (coverage < 1.0)
     return {"path": view.name, "psnr": psnr(picture, on_white(pixels), ignored), "silhouette_iou": overlap}
-
-
-def _mean(numbers: list[float | None]) -> float | None:
-    finite = [number for number in numbers if number is not None and np.isfinite(number)]
-    return sum(finite) / len(finite) if finite else None

@@ -26,6 +26,7 @@ VERTEX_DATA, FACE_DATA = 34962, 34963  # and of what a buffer view is for
 SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}  # linear, mip-mapped, clamped
 FAR = 8.0  # of the mesh's own size: nearer to the origin float32 holds vertices to half a millionth of that size
 LARGEST_PNG = 8 << 20  # bytes; a texture that takes more goes into a GLB as JPEG
+JPEG_QUALITY = 95  # nobody tells it from the texture by eye
 UNKNOWN_SPREAD = -1.0  # glTF has no NaN
 PLY_KINDS = {"double": "<f8", "float": "<f4", "uchar": "u1", "int": "<i4"}
 Written = tuple[dict[str, Any], list[Path]]  # what is particular to the format, and the files, the mesh itself first
@@ -160,7 +161,9 @@ def _padded(content: bytes, filler: bytes) -> bytes:
 def _encoded(texture: np.ndarray) -> tuple[bytes, str]:
     """[T, T, 3] uint8 as a file, and which kind."""
     content = png_bytes(texture)
-    return (content, "image/png") if len(content) <= LARGEST_PNG else (jpeg_bytes(texture), "image/jpeg")
+    if len(content) <= LARGEST_PNG:
+        return content, "image/png"
+    return jpeg_bytes(texture, JPEG_QUALITY, is_colour_full=True), "image/jpeg"
 
 
 def linear(colours: np.ndarray) -> np.ndarray:

@@ -24,10 +24,11 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def jpeg_bytes(pixels: np.ndarray) -> bytes:
-    """[H, W, 3] uint8 as a JPEG file that nobody tells from the picture by eye."""
+def jpeg_bytes(pixels: np.ndarray, quality: int, *, is_colour_full: bool = False) -> bytes:
+    """[H, W, 3] uint8 as a JPEG file; colour at half the resolution, as eyes see it, or at the full one."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="JPEG", quality=95, subsampling=0)
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=quality, subsampling="4:4:4" if is_colour_full else "4:2:0",
+                                 optimize=True)
     return stream.getvalue()
 
 

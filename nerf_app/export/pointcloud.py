@@ -87,8 +87,7 @@ def fuse_points(run: "Run", count: int, box: "Box | None", on_progress: Callable
 
 def _small(camera: Camera, pixels: float) -> Camera:
     """The camera with about so many pixels, never more than it has."""
-    shrink = min(1.0, math.sqrt(pixels / (camera.width * camera.height)))
-    return camera.resized(max(3, round(camera.width * shrink)), max(3, round(camera.height * shrink)))
+    return camera.shrunk(math.sqrt(pixels / (camera.width * camera.height)), least=3)
 
 
 def _seen_by(run: "Run", camera: Camera, world_from_camera: np.ndarray) -> tuple[PointCloud, np.ndarray]:

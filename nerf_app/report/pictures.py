@@ -1,8 +1,6 @@
-"""What is shown on the page as pixels: photos and renderings, reduced, as JPEG data URIs. The report's door to Pillow."""
+"""What is shown on the page as pixels: photos and renderings, reduced, as JPEG data URIs. """
 
 import base64
-import io
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nerf_app.export.frames import depth_colours
+from nerf_app.export.frames import DepthRange, depth_kind, depth_of
 from nerf_app.export.paths import camera_path
-from nerf_app.export.pictures import to_bytes
-from nerf_app.picture import unseen_pixels
-from nerf_app.scene.camera import Camera
+from nerf_app.export.pictures import jpeg_bytes, to_bytes
 from nerf_app.scene.images import reduced
 from nerf_app.training.validation import on_white
 
@@ -63,9 +59,7 @@ class Geometry:
 
 def jpeg_uri(pixels: np.ndarray) -> str:
     """[H, W, 3] uint8 as a data URI."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="JPEG", quality=QUALITY, optimize=True)
-    return data_uri(stream.getvalue(), "image/jpeg")
+    return data_uri(jpeg_bytes(pixels, QUALITY), "image/jpeg")
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -76,15 +70,16 @@ def data_uri(content: bytes, kind: str) -> str:
 def compare(run: "Run", scene: "Scene", index: int, psnr: float, ssim: float | None) -> Comparison:
     """Photo `index` of the scene beside its rendering, both reduced, in front of white; the scores are handed through."""
     view = scene.views[index]
-    camera = shrunk(view.camera, LONGEST_SIDE)
+    camera = view.camera.within(LONGEST_SIDE)
     photo = small_photo(scene, index, (camera.width, camera.height))
-    picture = run.render(camera, view.world_from_camera).rgb
+    picture = run.render(camera, view.world_from_camera)
     _, ignored = scene.photos.picture(index)
-    unseen = unseen_pixels(camera)
+    unseen = ~picture.is_seen
     if ignored is not None:
         grey = Image.fromarray(ignored.numpy().astype(np.uint8)).resize((camera.width, camera.height), Image.Resampling.NEAREST)
         unseen |= np.array(grey, bool)
-    return Comparison(view.name, psnr, ssim, to_bytes(photo), to_bytes(picture), difference_colours(photo, picture, unseen))
+    return Comparison(view.name, psnr, ssim, to_bytes(photo), to_bytes(picture.rgb),
+                      difference_colours(photo, picture.rgb, unseen))
 
 
 def difference_colours(photo: np.ndarray, picture: np.ndarray, ignored: np.ndarray) -> np.ndarray:
@@ -102,36 +97,25 @@ def small_photo(scene: "Scene", index: int, size: tuple[int, int]) -> np.ndarray
 
 def thumbnail(scene: "Scene", index: int) -> np.ndarray:
     """[H, W, 3] uint8, at most THUMBNAIL on either side."""
-    camera = shrunk(scene.views[index].camera, THUMBNAIL)
+    camera = scene.views[index].camera.within(THUMBNAIL)
     return to_bytes(small_photo(scene, index, (camera.width, camera.height)))
 
 
 def geometry(run: "Run", scene: "Scene", index: int) -> Geometry:
     """Depth and normals that photo `index` would see."""
     view = scene.views[index]
-    picture = run.render(shrunk(view.camera, LONGEST_SIDE), view.world_from_camera, with_normals=True)
-    kind = "z" if view.camera.lens.family == "perspective" else "range"
-    depth = picture.z_depth if kind == "z" else picture.range
-    is_known = np.isfinite(depth) & (depth > 0)
-    near, far = np.percentile(depth[is_known], [1, 99]) if is_known.any() else (1.0, 2.0)
-    far = max(far, 1.001 * near)
-    logs = np.log(np.where(is_known, depth, near) / near) / math.log(far / near)
+    picture = run.render(view.camera.within(LONGEST_SIDE), view.world_from_camera, with_normals=True)
+    depths = DepthRange.over(depth_of(picture, depth_kind([view.camera])), [view.camera])
     has_normal = np.any(picture.normals != 0, axis=2)
-    return Geometry(view.name, to_bytes(picture.rgb), _on_paper(depth_colours(logs), is_known),
-                    _on_paper((picture.normals + 1.0) / 2.0, has_normal), float(near), float(far), kind)
+    return Geometry(view.name, to_bytes(picture.rgb), _on_paper(*depths.coloured(picture)),
+                    _on_paper((picture.normals + 1.0) / 2.0, has_normal), depths.near, depths.far, depths.kind)
 
 
 def still(run: "Run") -> Still:
     """The scene as the turntable's first picture shows it."""
     one = camera_path("orbit", run, None, 1.0, 1.0).cameras[0]
-    pixels = to_bytes(run.render(shrunk(one.camera, LONGEST_SIDE), one.world_from_camera).rgb)
+    pixels = to_bytes(run.render(one.camera.within(LONGEST_SIDE), one.world_from_camera).rgb)
     return Still(pixels, one.world_from_camera[:3, 2])
-
-
-def shrunk(camera: Camera, longest: int) -> Camera:
-    """The same view on at most `longest` pixels a side."""
-    factor = min(1.0, longest / max(camera.width, camera.height))
-    return camera.resized(max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
 
 
 def _on_paper(colours: np.ndarray, is_known: np.ndarray) -> np.ndarray:

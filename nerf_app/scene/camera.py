@@ -42,3 +42,12 @@ class Camera:
         sx, sy = width / self.width, height / self.height
         return Camera(width, height, self.focal_x_px * sx, self.focal_y_px * sy,
                       self.centre_x_px * sx, self.centre_y_px * sy, self.lens)
+
+    def shrunk(self, factor: float, least: int = 1) -> "Camera":
+        """The same view on fewer pixels, at least `least` a side; as it is where the factor is above 1."""
+        factor = min(1.0, factor)
+        return self.resized(max(least, round(self.width * factor)), max(least, round(self.height * factor)))
+
+    def within(self, longest: int) -> "Camera":
+        """The same view on at most `longest` pixels a side."""
+        return self.shrunk(longest / max(self.width, self.height))

@@ -1,6 +1,7 @@
 """Scores of a picture against a photo: the same functions for progress, evaluation and report."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -20,6 +21,12 @@ def psnr(picture: np.ndarray, photo: np.ndarray, ignored: np.ndarray | None = No
 def decibel(mean_squared_error: float) -> float:
     """-10 log10 of an error whose largest value is 1."""
     return -10.0 * math.log10(max(mean_squared_error, 1e-12))
+
+
+def mean_of_known(scores: Iterable[float | None]) -> float | None:
+    """The mean of the scores that are there and finite; None where none is."""
+    known = [score for score in scores if score is not None and math.isfinite(score)]
+    return sum(known) / len(known) if known else None
 
 
 def ssim(picture: np.ndarray, photo: np.ndarray, ignored: np.ndarray | None = None) -> float:

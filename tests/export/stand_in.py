@@ -63,7 +63,8 @@ class BallRun:
         alpha = is_hit.astype(np.float32)
         rgb = alpha[..., None] * 0.5 + (1 - alpha[..., None]) * np.asarray(background)
         return SimpleNamespace(rgb=rgb.astype(np.float32), alpha=alpha, z_depth=(distance / lengths).astype(np.float32),
-                               range=distance.astype(np.float32), normals=normals.astype(np.float32) if with_normals else None)
+                               range=distance.astype(np.float32), is_seen=np.ones_like(is_hit),
+                               normals=normals.astype(np.float32) if with_normals else None)
 
 
 def views_at(poses, camera: Camera = CAMERA) -> tuple[View, ...]:

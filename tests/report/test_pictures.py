@@ -12,7 +12,6 @@ from nerf_app.report.pictures import (
     difference_colours,
     geometry,
     jpeg_uri,
-    shrunk,
     still,
     thumbnail,
 )
@@ -43,9 +42,9 @@ def test_a_larger_difference_is_darker_and_a_quarter_is_black():
 
 
 def test_pictures_stay_small_and_keep_their_shape():
-    assert shrunk(Camera(4000, 3000, 1.0, 1.0, 1.0, 1.0), LONGEST_SIDE).width == LONGEST_SIDE
-    assert (shrunk(Camera(40, 30, 9.0, 9.0, 20.0, 15.0), LONGEST_SIDE)) == Camera(40, 30, 9.0, 9.0, 20.0, 15.0)
-    thin = shrunk(Camera(10_000, 3, 9.0, 9.0, 20.0, 15.0), THUMBNAIL)
+    assert Camera(4000, 3000, 1.0, 1.0, 1.0, 1.0).within(LONGEST_SIDE).width == LONGEST_SIDE
+    assert Camera(40, 30, 9.0, 9.0, 20.0, 15.0).within(LONGEST_SIDE) == Camera(40, 30, 9.0, 9.0, 20.0, 15.0)
+    thin = Camera(10_000, 3, 9.0, 9.0, 20.0, 15.0).within(THUMBNAIL)
     assert (thin.width, thin.height) == (THUMBNAIL, 1)
 
 

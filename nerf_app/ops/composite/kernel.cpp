@@ -2,10 +2,9 @@
 #include <cmath>
 
 #include "../native/native.hpp"
+#include "light.hpp"
 
 namespace {
-
-constexpr float OPAQUE = 64.0f, DARK = 1e-4f;  // as the reference has them
 
 // Calls work(ray, begin, end) for the samples of each ray; tasks are cut where a ray ends. Unused entries are not met.
 template <class Work>
@@ -29,11 +28,6 @@ void for_rays(const int64_t* ray_indices, int64_t n, int64_t n_rays, Work&& work
     });
 }
 
-inline float depth_of(float density, float t_start, float t_end) {
-    const float tau = density * (t_end - t_start);
-    return tau > OPAQUE ? OPAQUE : tau;
-}
-
 }  // namespace
 
 // `weights` comes filled with zeros.
@@ -42,7 +36,7 @@ KERNEL(render_weights_forward)(const float* density, const float* t_starts, cons
     for_rays(ray_indices, n, n_rays, [&](int64_t, int64_t begin, int64_t end) {
         float left = 1.0f;
         for (int64_t i = begin; i < end && left >= DARK; ++i) {
-            const float stopped = -std::expm1(-depth_of(density[i], t_starts[i], t_ends[i]));
+            const float stopped = -std::expm1(-depth_of(density[i], t_ends[i] - t_starts[i]));
             weights[i] = left * stopped;
             left *= 1.0f - stopped;
         }
@@ -59,7 +53,7 @@ KERNEL(render_weights_backward)(const float* density, const float* t_starts, con
         for (int64_t i = begin; i < end && left >= DARK; ++i) {
             const float length = t_ends[i] - t_starts[i], tau = density[i] * length;
             hidden -= (double)d_weights[i] * weights[i];
-            left *= std::exp(-(double)(tau < OPAQUE ? tau : OPAQUE));  // behind this sample
+            left *= std::exp(-(double)depth_of(density[i], length));  // behind this sample
             const float d_tau = tau > OPAQUE ? 0.0f : (float)(d_weights[i] * left - hidden);
             d_density[i] = d_tau * length;
             if (d_t_starts) d_t_starts[i] = -d_tau * density[i], d_t_ends[i] = d_tau * density[i];

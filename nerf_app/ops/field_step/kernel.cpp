@@ -3,6 +3,7 @@
 //
 // Rays are followed in waves: the next few samples of every ray that still has light, all encoded level by level, all through
 // the density net in tiles. Colours are asked in tiles too, as soon as enough samples turned out to be seen.
+#include "../composite/light.hpp"
 #include "../hashgrid/grid.hpp"
 #include "../march/space.hpp"
 #include "../mlp/net.hpp"
@@ -10,7 +11,7 @@
 
 namespace {
 
-constexpr float OPAQUE = 64.0f, DARK = 1e-4f, SEEN = 1e-5f, CLAMP = 15.0f;  // as the reference has them
+constexpr float SEEN = 1e-5f, CLAMP = 15.0f;  // as the reference has them
 constexpr int WAVE = 8;                                      // samples of a ray that are asked together
 constexpr int SH = 16, SUMS = 5;                             // numbers of a direction; red, green, blue, opacity, distance
 
@@ -44,11 +45,6 @@ struct Nets {
 };
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-
-inline float depth_of(float density, float length) {
-    const float tau = density * length;
-    return tau > OPAQUE ? OPAQUE : tau;
-}
 
 void direction_values(const Packed& rays, const Nets& nets, int64_t ray, float* out) {
     if (nets.is_view_dependent) harmonics(rays.directions + 3 * ray, out);
@@ -204,7 +200,7 @@ struct Backward {
         for (int64_t s = begin; s < end; ++s) {
             const float gain = d_weight(d_sum, s), length = rays.t_ends[s] - rays.t_starts[s], tau = seen.density[s] * length;
             hidden -= (double)gain * seen.weights[s];
-            left *= std::exp(-(double)(tau < OPAQUE ? tau : OPAQUE));  // behind this sample
+            left *= std::exp(-(double)depth_of(seen.density[s], length));  // behind this sample
             const float d_tau = tau > OPAQUE ? 0.0f : (float)(gain * left - hidden);
             add(r, s, out.places[r] + s - begin, d_tau * tau, d_sum, direction);
         }

@@ -75,6 +75,17 @@ struct Corners {
     }
 };
 
+// Calls work(corners, start, count) for one block of the points begin...end after the other.
+template <int D, class Work>
+void for_blocks(const float* x, int64_t begin, int64_t end, const Level& level, Work&& work) {
+    Corners<D> corners;
+    for (int64_t start = begin; start < end; start += BLOCK) {
+        const int count = (int)(end - start < BLOCK ? end - start : BLOCK);
+        corners.find(x + start * D, count, level);
+        work(corners, start, count);
+    }
+}
+
 template <int F>
 struct Row {
     typedef float Type __attribute__((vector_size(4 * F), aligned(4), may_alias));
@@ -85,10 +96,7 @@ void forward_level(const float* x, int64_t begin, int64_t end, const float* tabl
                    float* features) {
     using Type = typename Row<F>::Type;
     const float* entries = table + (int64_t)level.first * F;
-    Corners<D> corners;
-    for (int64_t start = begin; start < end; start += BLOCK) {
-        const int count = (int)(end - start < BLOCK ? end - start : BLOCK);
-        corners.find(x + start * D, count, level);
+    for_blocks<D>(x, begin, end, level, [&](const Corners<D>& corners, int64_t start, int count) {
         for (int i = 0; i < count; ++i)
             for (int c = 0; c < Corners<D>::COUNT; ++c) __builtin_prefetch(entries + (int64_t)corners.rows[c][i] * F);
         for (int i = 0; i < count; ++i) {
@@ -97,7 +105,7 @@ void forward_level(const float* x, int64_t begin, int64_t end, const float* tabl
                 sum += corners.weights[c][i] * *(const Type*)(entries + (int64_t)corners.rows[c][i] * F);
             *(Type*)(features + (start + i) * width + index * F) = sum;
         }
-    }
+    });
 }
 
 template <int D, int F>
@@ -105,10 +113,7 @@ void backward_level(const float* x, int64_t n, const float* d_features, const Le
                     float* d_table) {
     using Type = typename Row<F>::Type;
     float* entries = d_table + (int64_t)level.first * F;
-    Corners<D> corners;
-    for (int64_t start = 0; start < n; start += BLOCK) {
-        const int count = (int)(n - start < BLOCK ? n - start : BLOCK);
-        corners.find(x + start * D, count, level);
+    for_blocks<D>(x, 0, n, level, [&](const Corners<D>& corners, int64_t start, int count) {
         for (int i = 0; i < count; ++i)
             for (int c = 0; c < Corners<D>::COUNT; ++c) __builtin_prefetch(entries + (int64_t)corners.rows[c][i] * F, 1);
         for (int i = 0; i < count; ++i) {
@@ -118,7 +123,7 @@ void backward_level(const float* x, int64_t n, const float* d_features, const Le
             for (int c = 0; c < Corners<D>::COUNT; ++c)
                 *(Type*)(entries + (int64_t)corners.rows[c][i] * F) += corners.weights[c][i] * gradient;
         }
-    }
+    });
 }
 
 // Calls what(constant D, constant F) for the sizes at hand.

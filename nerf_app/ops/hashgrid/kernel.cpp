@@ -9,13 +9,10 @@ template <int D, int F>
 void slopes(const float* x, int64_t begin, int64_t end, const float* table, const Level* levels, int n_levels,
             const float* d_features, float* d_x, float* jacobian) {
     const int width = n_levels * F;
-    Corners<D> corners;
-    for (int64_t start = begin; start < end; start += BLOCK) {
-        const int count = (int)(end - start < BLOCK ? end - start : BLOCK);
-        if (d_x) std::memset(d_x + start * D, 0, sizeof(float) * count * D);
-        for (int l = 0; l < n_levels; ++l) {
-            corners.find(x + start * D, count, levels[l]);
-            const float* entries = table + (int64_t)levels[l].first * F;
+    if (d_x) std::memset(d_x + begin * D, 0, sizeof(float) * (end - begin) * D);
+    for (int l = 0; l < n_levels; ++l) {
+        const float* entries = table + (int64_t)levels[l].first * F;
+        for_blocks<D>(x, begin, end, levels[l], [&](const Corners<D>& corners, int64_t start, int count) {
             for (int i = 0; i < count; ++i) {
                 for (int axis = 0; axis < D; ++axis) {
                     float sum[F] = {};
@@ -31,7 +28,7 @@ void slopes(const float* x, int64_t begin, int64_t end, const float* table, cons
                     }
                 }
             }
-        }
+        });
     }
 }
 
@@ -40,10 +37,7 @@ template <int D, int F>
 void backward_jacobian_level(const float* x, int64_t n, const float* d_jacobian, const Level& level, int index, int width,
                              float* d_table) {
     float* entries = d_table + (int64_t)level.first * F;
-    Corners<D> corners;
-    for (int64_t start = 0; start < n; start += BLOCK) {
-        const int count = (int)(n - start < BLOCK ? n - start : BLOCK);
-        corners.find(x + start * D, count, level);
+    for_blocks<D>(x, 0, n, level, [&](const Corners<D>& corners, int64_t start, int count) {
         for (int i = 0; i < count; ++i)
             for (int c = 0; c < Corners<D>::COUNT; ++c) {
                 float* row = entries + (int64_t)corners.rows[c][i] * F;
@@ -52,7 +46,7 @@ void backward_jacobian_level(const float* x, int64_t n, const float* d_jacobian,
                     for (int f = 0; f < F; ++f) row[f] += slope * d_jacobian[((start + i) * width + index * F + f) * D + axis];
                 }
             }
-    }
+    });
 }
 
 // The gradient by x [N, D] of a cotangent of the Jacobian: inside a cell only mixed second derivatives are not zero.
@@ -60,14 +54,11 @@ template <int D, int F>
 void curvatures(const float* x, int64_t begin, int64_t end, const float* table, const Level* levels, int n_levels,
                 const float* d_jacobian, float* d_x) {
     const int width = n_levels * F;
-    Corners<D> corners;
-    for (int64_t start = begin; start < end; start += BLOCK) {
-        const int count = (int)(end - start < BLOCK ? end - start : BLOCK);
-        std::memset(d_x + start * D, 0, sizeof(float) * count * D);
-        for (int l = 0; l < n_levels; ++l) {
-            corners.find(x + start * D, count, levels[l]);
-            const float* entries = table + (int64_t)levels[l].first * F;
-            const float scale = levels[l].scale * levels[l].scale;
+    std::memset(d_x + begin * D, 0, sizeof(float) * (end - begin) * D);
+    for (int l = 0; l < n_levels; ++l) {
+        const float* entries = table + (int64_t)levels[l].first * F;
+        const float scale = levels[l].scale * levels[l].scale;
+        for_blocks<D>(x, begin, end, levels[l], [&](const Corners<D>& corners, int64_t start, int count) {
             for (int i = 0; i < count; ++i) {
                 const float* d = d_jacobian + ((start + i) * width + l * F) * D;
                 for (int a = 0; a < D; ++a)
@@ -81,7 +72,7 @@ void curvatures(const float* x, int64_t begin, int64_t end, const float* table, 
                             for (int f = 0; f < F; ++f) d_x[(start + i) * D + b] += factor * row[f] * d[f * D + a];
                         }
             }
-        }
+        });
     }
 }
 
