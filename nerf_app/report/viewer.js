@@ -43,6 +43,10 @@ uniform vec3 eye, binColours[6];
 uniform float binBounds[6];
 out vec4 result;
 
+vec3 coded(vec3 linear) { // linear light, which glTF's vertex colours are, for a screen (sRGB)
+  return mix(12.92 * linear, 1.055 * pow(linear, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, linear));
+}
+
 vec3 binned(float views) {
   for (int i = 0; i < 5; i++) if (views <= binBounds[i] + 0.5) return binColours[i];
   return binColours[5];
@@ -55,7 +59,7 @@ void main() {
   vec3 normal = dot(worldNormal, worldNormal) > 0.0 ? normalize(worldNormal) : flat_;
   bool isBack = !gl_FrontFacing;
   float lit = 0.35 + 0.55 * abs(dot(normal, towards)) + 0.1 * normal.y;
-  vec3 colour = hasTexture ? texture(photoColours, at).rgb : vertexColour.rgb;
+  vec3 colour = hasTexture ? texture(photoColours, at).rgb : coded(max(vertexColour.rgb, 0.0));
   if (mode == 1 || (mode == 0 && !hasTexture && vertexColour.a < 0.0)) colour = vec3(0.80, 0.79, 0.76) * lit;
   if (mode == 2) colour = 0.5 + 0.5 * normalize(dot(meshNormal, meshNormal) > 0.0 ? meshNormal : flat_);
   if (mode == 3) colour = binned(seenBy) * (0.35 + 0.65 * lit);

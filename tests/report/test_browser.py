@@ -12,7 +12,7 @@ from nerf_app.report.page import write_report
 from nerf_app.report.pictures import still
 from tests.report.browser import Browser
 from tests.report.glb import make_glb
-from tests.report.stand_in import a_mesh_file, a_run, a_scene, an_evaluation
+from tests.report.stand_in import a_mesh_file, a_run, a_scene, an_evaluation, ball
 from tests.requires import requires
 
 pytestmark = requires("chromium")
@@ -209,6 +209,16 @@ def test_a_texture_lies_the_right_way_round_and_up_is_up(browser, tmp_path):
     inner = [picture[int(top + v * (bottom - top)), int(left + u * (right - left))] for v in (0.3, 0.7) for u in (0.3, 0.7)]
     assert np.abs(np.array(inner) - PAINT).max() < 30
     assert abs((bottom - top) - (right - left)) < 0.1 * (bottom - top)
+
+
+def test_colours_of_vertices_are_linear_light_in_the_file_and_srgb_on_the_screen(browser, tmp_path):
+    grey = 188  # half of the light
+    vertices, faces, normals = ball()
+    file = tmp_path / "plain.glb"
+    file.write_bytes(make_glb(vertices, faces, normals, colours=np.tile(np.uint8([128, 128, 128, 255]), (len(vertices), 1))))
+    opened(browser, write(tmp_path, file))
+    picture = drawn(browser)
+    assert np.abs(picture[picture.shape[0] // 2, picture.shape[1] // 2] - grey).max() <= 2
 
 
 PAINT = np.array([(255, 0, 0), (0, 160, 0), (0, 0, 255), (255, 220, 0)])  # top left, top right, bottom left, bottom right
