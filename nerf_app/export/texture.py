@@ -40,6 +40,7 @@ JUMP = 4.0  # pixels' widths of depth from one pixel to the next that make an ed
 DISAGREEMENT = 0.15  # of the colour range, from the photos' middle: a photo that says so counts half
 GAIN_ENTRIES = 1 << 21  # vertices times photos that the gains are found from
 GAIN_ROUNDS = 20  # at most
+TEXELS_PER_PIXEL = 2.0  # along an edge: photos meet the surface between each other's pixels, together they know more
 DILATION_PX = 4  # texels around each chart that continue its colours
 CHUNK = 1 << 18  # texels at a time
 
@@ -103,7 +104,7 @@ def texture_mesh(run: Run, scene: Scene, mesh: Mesh, on_progress: Callable[[int,
 
 
 def texture_size(mesh: Mesh, views: list[View]) -> int:
-    """Texels along an edge, a power of two, so that a texel is about as large as a pixel of the nearest photo."""
+    """Texels along an edge, a power of two, so that a texel is about half as wide as a pixel of the nearest photo."""
     finest = np.full(len(mesh.vertices), np.inf)  # [V] width of the finest pixel that looks at a vertex
     for view in views:
         towards = view.world_from_camera[:3, 3] - mesh.vertices
@@ -112,7 +113,7 @@ def texture_size(mesh: Mesh, views: list[View]) -> int:
         finest = np.where(is_facing, np.minimum(finest, distance * _pixel(view)), finest)
     corners = mesh.vertices[mesh.faces]
     areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    texels = float((areas / finest[mesh.faces].mean(1) ** 2).sum()) / FILLED
+    texels = float((areas * (TEXELS_PER_PIXEL / finest[mesh.faces].mean(1)) ** 2).sum()) / FILLED
     return int(np.clip(2 ** math.ceil(0.5 * math.log2(max(texels, 1.0)) - 0.25), SMALLEST, LARGEST))
 
 
