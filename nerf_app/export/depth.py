@@ -143,11 +143,14 @@ def _write_steps(place: Path, png: dict[str, Any], metres_per_unit: float | None
 # Files
 
 def _stems(names: Iterable[str]) -> dict[str, str]:
-    """A path below the output folder for each photo: its own, without the suffix where that tells no two apart."""
+    """A path below the output folder for each photo: its own without the suffix or, where two files would have one name, with
+    it and a number."""
     whole = {name: "/".join(part for part in PurePosixPath(name).parts if part not in ("/", "..")) for name in names}
     short = {name: str(PurePosixPath(path).with_suffix("")) if is_photo(path) else path for name, path in whole.items()}
-    uses = Counter(["depth", *short.values()])  # depth.json explains all
-    return {name: short[name] if uses[short[name]] == 1 else f"{whole[name]}-{i}" for i, name in enumerate(whole)}
+    numbered = {name: f"{path}-{i}" for i, (name, path) in enumerate(whole.items())}
+    uses = Counter(["depth.json", *(f"{stem}.{ending}" for stem in (*short.values(), *numbered.values()) for ending in ENDINGS)])
+    return {name: stem if all(uses[f"{stem}.{ending}"] == 1 for ending in ENDINGS) else numbered[name]
+            for name, stem in short.items()}
 
 
 def _file(place: Path, ending: str) -> Path:

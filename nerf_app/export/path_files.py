@@ -230,7 +230,7 @@ class _NgpPath(msgspec.Struct):
 
 class _NgpScene(msgspec.Struct):
     scale: Annotated[float, msgspec.Meta(gt=0)] = NGP_SCALE
-    offset: Vector = NGP_OFFSET
+    offset: Vector | float = NGP_OFFSET  # a number stands for all three axes
 
 
 def _instant_ngp(path: Path, size: tuple[int, int], seconds: float, fps: float) -> CameraPath:
@@ -248,8 +248,9 @@ def _instant_ngp(path: Path, size: tuple[int, int], seconds: float, fps: float) 
         key = _between_keys(keys, *_position(stated, frame / count), stated)
         pose = _pose(_pose_from_ngp(key, scene), path, f"the camera at {frame / count:.3f} of the path")
         cameras.append(PathCamera(pinhole(*size, np.radians(key[3]), size[1]), pose))
+    offset = ", ".join(f"{value:g}" for value in np.broadcast_to(scene.offset, 3))
     source = f"{beside.name} beside it" if beside.exists() else "its defaults"
-    note = f"{shown(path.name)} is taken with instant-ngp's scale {scene.scale:g} and offset {scene.offset} ({source})"
+    note = f"{shown(path.name)} is taken with instant-ngp's scale {scene.scale:g} and offset {offset} ({source})"
     return CameraPath(tuple(cameras), fps, (note,))
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def write_video(frames: Iterable[np.ndarray], out: Path, fps: float) -> None:
     except OSError as error:  # av's own errors are of this kind where the disk is the reason
         raise ResourceError(f"cannot write {shown(out)}: {error.strerror or error}; make room or give another --out") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name, or could not even be begun
+            beside.unlink()
 
 
 def _encode(frames: Iterable[np.ndarray], out: Path, fps: float) -> None:

@@ -201,16 +201,17 @@ def test_lenses_that_transforms_json_cannot_say_are_described_in_our_own_words(t
 
 
 def test_photos_of_one_name_and_hostile_names_stay_apart_and_below_the_folder(tmp_path):
-    names = ["a/1.jpg", "a/1.png", "b/1.png", "../../out.png", "/abs.png", os.fsdecode(b"\xff[/x]\n.png")]
+    names = ["a/1.jpg", "a/1.png", "b/1.png", "../../out.png", "/abs.png", os.fsdecode(b"\xff[/x]\n.png"), "c.png",
+             "c.colour.png", "d.jpg", "d.jpg-8.confidence.png", "d.png"]
     tiny = Camera(4, 3, 4.0, 4.0, 2.0, 1.5)
     run = field_run([View(name, tiny, FROM_AFAR, "test") for name in names])
     told = []
     index, *files = write_depth(run, shots_of_split(run, "all"), tmp_path / "deep/out", lambda *state: told.append(state))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == 6 * 8 + 1 and all(path.is_relative_to(tmp_path / "deep/out") for path in written)
+    assert len(written) == 11 * 8 + 1 and all(path.is_relative_to(tmp_path / "deep/out") for path in written)
     places = json.loads(index.read_text())["depths"]
     assert [json.loads((index.parent / f"{place}.json").read_text())["name"] for place in places] == names
-    assert told == [(i + 1, 6) for i in range(6)]
+    assert told == [(i + 1, 11) for i in range(11)]
     assert sorted([index, *files]) == sorted(written), "every file is named"
 
 

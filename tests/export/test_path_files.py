@@ -102,6 +102,10 @@ def test_instant_ngp_paths_use_the_scale_and_offset_of_the_scene_beside_them(tmp
     written(tmp_path, {"scale": 0.1, "offset": [0.2, 0.3, 0.4], "frames": []}, "transforms.json")
     path = read(written(tmp_path, ngp(POSES, 0.1, (0.2, 0.3, 0.4))), ball_run(tmp_path), seconds=5.0, fps=1.0)
     np.testing.assert_allclose([one.world_from_camera for one in path.cameras], POSES[:5], atol=1e-6)
+    written(tmp_path, {"offset": 0.25, "frames": []}, "transforms.json")  # one number for all axes
+    path = read(written(tmp_path, ngp(POSES, 0.33, (0.25, 0.25, 0.25))), ball_run(tmp_path), seconds=5.0, fps=1.0)
+    np.testing.assert_allclose([one.world_from_camera for one in path.cameras], POSES[:5], atol=1e-6)
+    assert "offset 0.25, 0.25, 0.25" in path.notes[0]
 
 
 def test_instant_ngp_timestamps_end_their_pieces(tmp_path):

@@ -77,5 +77,7 @@ def test_pictures_of_two_sizes_or_none_are_refused(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ResourceError, match="cannot write .*nowhere/a.mp4"):
-        write_video(plain_pictures(48, 64), tmp_path / "nowhere" / "a.mp4", 10)
+    (tmp_path / "file").write_text("")
+    for place in ("nowhere", "file"):
+        with pytest.raises(ResourceError, match=f"cannot write .*{place}/a.mp4"):
+            write_video(plain_pictures(48, 64), tmp_path / place / "a.mp4", 10)
