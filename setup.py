@@ -79,6 +79,7 @@ setup(
     ],
     extras_require={
         "sfm": ["pycolmap"],
+        "open3d": ["open3d"],  # `export mesh --method blocks` and poisson
         "scenes": ["mitsuba", "fast-simplification", "trimesh", "scikit-image", "scipy"],  # tools/make_scene.py
         "dev": ["pytest", "hypothesis", "ruff", "setuptools>=77", "wheel", "pycolmap", "trimesh", "scikit-image", "scipy"],
     },

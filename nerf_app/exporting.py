@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nerf_app.scene.scene import Scene
 
 SECONDS, FPS = 6.0, 24.0  # of a made-up path, as `render` makes it
-FORMATS, METHODS = ("glb", "obj", "ply"), ("tsdf", "density")
+FORMATS, METHODS = ("glb", "obj", "ply"), ("tsdf", "density", "blocks", "poisson")
 INTERRUPTED = "interrupted; no file was left half-written"
 
 
@@ -32,7 +32,8 @@ def whole(low: int) -> Callable[[str], int]:
 
 
 FLAGS: dict[str, dict[str, Any]] = {
-    "--method": dict(choices=METHODS, help="the surface from depth that cameras see, or from the density (default tsdf)"),
+    "--method": dict(choices=METHODS, help="the surface from depth that cameras see (tsdf, the default), or from the density; "
+                                            "with Open3D: from depth in sparse blocks, or Poisson's through points"),
     "--crop": dict(metavar="BOX", help='"x0 y0 z0 x1 y1 z1" in input units, or auto: what the cameras look at (default: all)'),
     "--faces": dict(type=whole(4), metavar="N", help="at most (default 50000)"),
     "--min-views": dict(type=whole(0), metavar="N", help="leave out what fewer training photos see (default 1)"),

@@ -8,13 +8,14 @@ from nerf_app.errors import DataError, UsageError
 from nerf_app.export.clean import closed, decimated, with_faces, without_islands
 from nerf_app.export.crop import parse_crop
 from nerf_app.export.mesh import Mesh
+from nerf_app.export.open3d import blocks_surface, poisson_surface
 from nerf_app.export.surface import density_surface, tsdf_surface
 from nerf_app.export.visibility import count_views
 
 if TYPE_CHECKING:
     from nerf_app.run import Run
 
-METHODS = {"tsdf": tsdf_surface, "density": density_surface}
+METHODS = {"tsdf": tsdf_surface, "density": density_surface, "blocks": blocks_surface, "poisson": poisson_surface}
 SHARE_OF_THING, SHARE_OF_PLACE = 0.05, 0.005  # of all area: what a part must have to stay
 
 
@@ -31,7 +32,8 @@ class MeshPlan:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"--method must be {' or '.join(METHODS)}, got {self.method!r}")
+            *others, last = METHODS
+            raise UsageError(f"--method must be {', '.join(others)} or {last}, got {self.method!r}")
         numbers = (("faces", self.faces, 4), ("min-views", self.min_views, 0), ("resolution", self.resolution, 8))
         for name, value, least in numbers:
             if value is not None and value < least:

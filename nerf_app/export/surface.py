@@ -77,7 +77,7 @@ def tsdf_surface(run: "Run", box: Box, resolution: int | None, on_progress: Call
         resolution: voxels along the box's longest side; None chooses.
     """
     grid = Grid.over(box, resolution)
-    views = _depths(run, grid, on_progress)
+    views = depths_over(run, grid, on_progress)
     places = _near_surface(grid, views)
     sums = _fuse(grid, views, places, run.backend.threads)
     weight, mean, square = (_dense(grid, places, values) for values in sums.unbind(1))
@@ -95,7 +95,7 @@ def tsdf_surface(run: "Run", box: Box, resolution: int | None, on_progress: Call
 def density_surface(run: "Run", box: Box, resolution: int | None, on_progress: Callable[[int, int], None]) -> Mesh:
     """Where the density reaches what it has at all but the faintest surfaces that cameras see. Arguments as above."""
     grid = Grid.over(box, resolution)
-    views = _depths(run, grid, on_progress)
+    views = depths_over(run, grid, on_progress)
     places = _near_surface(grid, views)
     seen = np.concatenate([view.points() for view in views])
     seen = seen[box.contains(seen)]
@@ -125,7 +125,7 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _depths(run: "Run", grid: Grid, on_progress: Callable[[int, int], None]) -> list[DepthView]:
+def depths_over(run: "Run", grid: Grid, on_progress: Callable[[int, int], None]) -> list[DepthView]:
     """Pictures of the training cameras, as fine as the voxels that they see."""
     views = training_views(run, MOST_VIEWS)
     reach = np.linalg.norm(grid.box.half_sizes)

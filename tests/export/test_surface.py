@@ -75,7 +75,7 @@ def test_depth_spread_is_small_where_views_agree_and_grows_where_they_do_not():
     views = list(run.views)
     moved = views[3].world_from_camera.copy()
     moved[:3, 3] += 0.15 * moved[:3, 2]  # this one stands a little farther away than it says
-    wrong = surface._depths(run, Grid.over(cube(), 32), quiet)
+    wrong = surface.depths_over(run, Grid.over(cube(), 32), quiet)
     object.__setattr__(wrong[3], "world_from_camera", moved)
     grid = Grid.over(cube(), 32)
     places = surface._near_surface(grid, wrong)
