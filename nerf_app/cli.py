@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from nerf_app.scene.scene import Scene
     from nerf_app.training.events import Finished
 
+FORMATS = ("transforms", "instant-ngp", "blender", "llff", "colmap")  # that `convert` writes
 SPLITS = ("test", "val", "train")
 NEAR = 0.7  # likeness, 0...1, of a flag that may have been meant
 MOST_PHOTOS = 20  # rows of the table that `eval` prints
@@ -88,6 +89,12 @@ def declare_eval(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, as `train` printed it")
     parser.add_argument("--scene", type=Path, metavar="DIR", help="where the photos are now, if they were moved")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which photos (default test)")
+
+
+def declare_convert(parser: Parser) -> None:
+    parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
+    parser.add_argument("--to", required=True, choices=FORMATS, metavar="|".join(FORMATS), help="the format to write")
+    add_settings(parser, {flag: name for flag, name in TRAINING.items() if name.startswith("scene.")})
 
 
 def declare_doctor(parser: Parser) -> None:
@@ -223,6 +230,20 @@ def render(args: argparse.Namespace) -> int:
     return 0
 
 
+def convert(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    check_test(config.scene.test, (args.scene, *args.scene.absolute().parents))
+    from nerf_app import convert as conversion
+    place = args.scene.resolve()
+    out = args.out or Path(f"{(place.parent if place.is_file() else place).name}-{args.to}")
+    with display_on(sys.stderr) as display, console.when_interrupted("interrupted; nothing was left half-written"):
+        photos, notes = conversion.convert(args.scene, args.to, out, config.scene, Counter(display, "photo"))
+        for note in notes:
+            display.line(note)
+    console.emit(args, {"out": str(out), "format": args.to, "photos": photos, "notes": notes}, [str(out)])
+    return 0
+
+
 def doctor(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.settings is not None:
@@ -255,6 +276,7 @@ COMMANDS = {
     "render": Command("a video or frames of new views along a camera path", "RUN", declare_render, render),
     "export": Command("mesh, depth, points or cameras for other programs", "RUN KIND", declare_export, export),
     "eval": Command("PSNR and SSIM of photos that training never saw", "RUN", declare_eval, evaluate),
+    "convert": Command("the same cameras and photos in another format's files", "SCENE --to FORMAT", declare_convert, convert),
     "doctor": Command("versions, what computes here and how fast, every setting", "", declare_doctor, doctor),
 }
 

@@ -24,13 +24,13 @@ from nerf_app import run as runs
 from nerf_app.config import Config, with_overrides
 from nerf_app.console import finite
 from nerf_app.errors import NerfAppError, UsageError
-from nerf_app.export.pictures import write_bytes
 from nerf_app.ops.backend import choose_backend
 from nerf_app.progress import Counter, Display, PlainDisplay, Whole, duration, scene_lines, show_training
 from nerf_app.run import Run
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Scene
+from nerf_app.scene.writing import write_bytes
 from nerf_app.stages import STAGES, TRAINING, Given, expected_seconds
 from nerf_app.training.events import Event
 

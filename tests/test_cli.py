@@ -67,14 +67,15 @@ def test_the_program_and_the_module_are_the_same():
 
 def test_help_lists_the_commands_that_exist_and_no_others():
     listed = re.findall(r"^ {4}(\w+)", run("--help").stdout, re.MULTILINE)
-    assert listed == list(cli.COMMANDS) == ["reconstruct", "train", "resume", "render", "export", "eval", "doctor"]
+    assert listed == list(cli.COMMANDS) == ["reconstruct", "train", "resume", "render", "export", "eval", "convert",
+                                           "doctor"]
 
 
 def test_every_command_takes_the_common_flags():
     given = ["--out", "o", "--seed", "3", "--threads", "2", "--device", "cpu", "--backend", "reference", "--preset", "nerf",
              "--set", "scene.test=none", "--set", "sampling.steps=99", "--json", "-v"]
     for name, command in cli.COMMANDS.items():
-        places = {"": [], "RUN KIND": ["place", "mesh"]}.get(command.takes, ["place"])
+        places = {"": [], "RUN KIND": ["place", "mesh"], "SCENE --to FORMAT": ["place", "--to", "llff"]}.get(command.takes, ["place"])
         args = cli.parse([name, *given, *places])
         changed = cli.overrides_of(args)
         assert (changed["machine.seed"], changed["scene.test"], changed["sampling.steps"]) == (3, "none", 99)

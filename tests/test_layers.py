@@ -13,7 +13,8 @@ FLOOR = ("", "errors", "setting", "settings", "*.settings", "ops", "ops.*")  # e
 ORDER = (  # each may import what stands before it or in its own brackets
     ("scene",), ("rays",), ("sampling",), ("fields",), ("render",),
     ("config",), ("model",), ("picture",), ("checkpoint",), ("training",), ("run",),
-    ("export",), ("report",), ("doctor", "progress", "console", "flags", "exporting", "stages", "job", "cli", "__main__"),
+    ("export",), ("report",), ("convert",), ("check",),
+    ("doctor", "progress", "console", "flags", "exporting", "stages", "job", "cli", "__main__"),
 )
 DOORS = {  # library: the modules that may import it; all others are free of it
     "cv2": ("scene.vision",),

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nerf_app.errors import DataError, UsageError
-from nerf_app.export.cameras import intrinsics, made_folder
 from nerf_app.export.frames import CHANNELS, depth_range_of
 from nerf_app.export.path_files import CameraPath, PathCamera
-from nerf_app.export.pictures import to_bytes, write_bytes, write_png
+from nerf_app.export.pictures import to_bytes, write_png
 from nerf_app.picture import NEARBY
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.paths import is_photo
 from nerf_app.scene.scene import SPLITS
+from nerf_app.scene.transforms_words import intrinsics
+from nerf_app.scene.writing import made_folder, write_bytes
 
 if TYPE_CHECKING:
     from nerf_app.picture import Picture

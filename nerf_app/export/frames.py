@@ -19,10 +19,11 @@ from PIL import ImageColor
 from nerf_app.checkpoint import CURRENT
 from nerf_app.errors import ResourceError, UsageError
 from nerf_app.export.path_files import CameraPath, PathCamera
-from nerf_app.export.pictures import read_png, to_bytes, write_bytes, write_png
+from nerf_app.export.pictures import read_png, to_bytes, write_png
 from nerf_app.export.video import write_video
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.paths import shown
+from nerf_app.scene.writing import write_bytes
 
 if TYPE_CHECKING:
     from nerf_app.picture import Picture

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nerf_app.export.cameras import made_folder
 from nerf_app.export.clean import open_edges
 from nerf_app.export.extract import MeshPlan, extract_mesh
 from nerf_app.export.mesh_check import check_mesh
 from nerf_app.export.mesh_files import write_mesh
-from nerf_app.export.pictures import write_bytes
 from nerf_app.export.texture import texture_mesh
+from nerf_app.scene.writing import made_folder, write_bytes
 
 if TYPE_CHECKING:
     from nerf_app.run import Run

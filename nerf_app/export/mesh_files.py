@@ -17,8 +17,9 @@ import numpy as np
 
 from nerf_app.errors import DataError, UsageError
 from nerf_app.export.mesh import Mesh
-from nerf_app.export.pictures import jpeg_bytes, png_bytes, write_bytes
+from nerf_app.export.pictures import jpeg_bytes, png_bytes
 from nerf_app.scene.paths import shown
+from nerf_app.scene.writing import write_bytes
 
 FLOAT, UINT = 5126, 5125  # glTF's numbers of types
 TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3"}

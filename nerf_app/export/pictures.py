@@ -1,15 +1,12 @@
-"""Pictures and small files onto the disk: whole under their name, or not there at all."""
+"""Pictures as files: pixels in, PNG and JPEG out, and back."""
 
 import io
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from nerf_app.errors import ResourceError
-from nerf_app.scene.paths import shown
+from nerf_app.scene.writing import write_bytes
 
 
 def write_png(pixels: np.ndarray, out: Path) -> None:
@@ -30,19 +27,6 @@ def jpeg_bytes(pixels: np.ndarray, quality: int, *, is_colour_full: bool = False
     Image.fromarray(pixels).save(stream, format="JPEG", quality=quality, subsampling="4:4:4" if is_colour_full else "4:2:0",
                                  optimize=True)
     return stream.getvalue()
-
-
-def write_bytes(content: bytes, out: Path) -> None:
-    """Write a file beside `out`, then give it its name."""
-    beside = out.with_name(out.name + ".part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, out)
-    except OSError as error:
-        raise ResourceError(f"cannot write {shown(out)}: {error.strerror}; make room or give another --out") from error
-    finally:
-        with suppress(OSError):  # it has its name, or could not even be begun
-            beside.unlink()
 
 
 def read_png(path: Path) -> np.ndarray | None:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from nerf_app.errors import DataError, UsageError
-from nerf_app.export.cameras import made_folder
-from nerf_app.export.pictures import to_bytes, write_bytes
+from nerf_app.export.pictures import to_bytes
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import View
+from nerf_app.scene.writing import made_folder, write_bytes
 
 if TYPE_CHECKING:
     from nerf_app.export.crop import Box

@@ -8,10 +8,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from nerf_app.export.pictures import write_bytes
 from nerf_app.report.markup import Html, element, joined, text
 from nerf_app.report.material import Material, gather
 from nerf_app.report.sections import SECTIONS, opening, title_of
+from nerf_app.scene.writing import write_bytes
 
 if TYPE_CHECKING:
     from nerf_app.run import Run

@@ -4,6 +4,7 @@ The plain set says only camera_angle_x; add-ons write nerfstudio's or instant-ng
 files, which are read as those tools mean them.
 """
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 from nerf_app.errors import DataError
 from nerf_app.scene.listing import Listing
 from nerf_app.scene.paths import shown
-from nerf_app.scene.poses import summed_up, without_repeats
+from nerf_app.scene.poses import check_plain, points_left_out, summed_up, where_up_is_not_z, without_repeats
 from nerf_app.scene.settings import SceneSettings
 from nerf_app.scene.transforms_file import frame_of, has_frames, read_transforms, why_no_frames, without_entry
+from nerf_app.scene.transforms_words import utf8, write_json
 
 NAME = "blender"
 SPLIT_FILES = {split: f"transforms_{split}.json" for split in ("train", "val", "test")}
@@ -51,6 +53,29 @@ def read(path: Path, settings: SceneSettings) -> Listing:
     unique, repeats = without_repeats(frames)
     return Listing(root=folder, format=NAME, frames=unique, up=np.array([0.0, 0.0, 1.0]),
                    notes=(*summed_up(mended), *repeats), dropped=tuple(without_entry(read_files, frames)))
+
+
+def write(listing: Listing, folder: Path) -> list[str]:
+    """A file for each split; its readers know one angle of view, so cameras that differ or look aside are refused."""
+    cameras = {frame.camera for frame in listing.frames}
+    check_plain(cameras, "Blender's files")
+    if len(cameras) > 1:
+        raise DataError(f"Blender's files hold one camera for all photos, these photos have {len(cameras)}: "
+                        "convert to transforms or colmap, which hold them all.")
+    camera = cameras.pop()
+    words = {"camera_angle_x": 2.0 * math.atan(0.5 * camera.width / camera.focal_x_px),
+             "fl_x": camera.focal_x_px, "w": camera.width, "h": camera.height}  # to the last digit, for those who ask
+    for split, name in SPLIT_FILES.items():
+        frames = [{"file_path": "./" + utf8(os.path.splitext(frame.name)[0]),
+                   "transform_matrix": frame.world_from_camera.tolist()}
+                  for frame in listing.frames if (frame.split or "train") == split]
+        if frames:
+            write_json(words | {"frames": frames}, folder / name)
+    notes = where_up_is_not_z(listing) + points_left_out(listing, "Blender's format")
+    if not any(frame.split for frame in listing.frames):
+        notes.append("the source divides its photos into no splits, so all are in transforms_train.json: programs that want "
+                     "transforms_test.json too get one with --test every:8")
+    return notes
 
 
 def _files(folder: Path) -> dict[str, Path]:

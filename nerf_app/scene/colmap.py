@@ -16,10 +16,12 @@ from nerf_app.scene.colmap_files import (
     world_from_camera,
 )
 from nerf_app.scene.colmap_models import camera_from_colmap
+from nerf_app.scene.colmap_writing import COLMAP_IMAGES, write_colmap
 from nerf_app.scene.listing import Frame, Listing, StatedCamera
 from nerf_app.scene.paths import SPELLED_SUFFIXES, image_folders, inside, name_of, photos_below, read_file, shown
 from nerf_app.scene.poses import HELD_OUT, opengl_from_opencv, without_repeats
 from nerf_app.scene.settings import SceneSettings
+from nerf_app.scene.writing import write_bytes
 
 NAME = "colmap"
 LIST_FILES = {"train": "train_list.txt", "val": "validation_list.txt", "test": "test_list.txt"}
@@ -68,6 +70,16 @@ def read(path: Path, settings: SceneSettings) -> Listing:
     notes = _notes(root, [(other, len(rows)) for other, rows in models], model, unposed)
     return Listing(root=root, format=NAME, frames=frames, points=read_points(model), notes=(*notes, *repeats),
                    dropped=tuple(dropped))
+
+
+def write(listing: Listing, folder: Path) -> list[str]:
+    """sparse/0, and lists of the splits where somebody chose them."""
+    write_colmap(listing.frames, folder / "sparse/0", listing.points)
+    for split, name in LIST_FILES.items():
+        names = [frame.name.removeprefix(COLMAP_IMAGES) for frame in listing.frames if frame.split == split]
+        if names:
+            write_bytes(b"".join(os.fsencode(name) + b"\n" for name in names), folder / name)
+    return []
 
 
 def _notes(root: Path, models: list[tuple[Path, int]], used: Path, unposed: set[str]) -> list[str]:

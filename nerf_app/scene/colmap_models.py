@@ -1,10 +1,11 @@
-"""COLMAP's camera models in this program's words."""
+"""COLMAP's camera models in this program's words, and back."""
 
 from collections.abc import Sequence
 from math import isfinite, pi
 
 from nerf_app.errors import DataError
 from nerf_app.scene.camera import Camera, Lens
+from nerf_app.scene.listing import StatedCamera
 
 MODEL_NAMES = {
     0: "SIMPLE_PINHOLE", 1: "PINHOLE", 2: "SIMPLE_RADIAL", 3: "RADIAL", 4: "OPENCV", 5: "OPENCV_FISHEYE",
@@ -74,3 +75,26 @@ def _padded(k: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _readable_models() -> str:
     return ", ".join(name for number, name in MODEL_NAMES.items() if not 11 <= number <= 16)
+
+
+def colmap_model(camera: Camera | StatedCamera) -> tuple[int, tuple[float, ...]]:
+    """COLMAP's number of the simplest model that holds the camera, and its parameters."""
+    lens = camera.lens
+    pinhole = (camera.focal_x_px, camera.focal_y_px, camera.centre_x_px, camera.centre_y_px)
+    k1, k2, k3, k4 = lens.radial
+    s1, s2, s3, s4 = lens.prism
+    if lens.family == "equirectangular":
+        return 17, (camera.width, camera.height)
+    if lens.family == "fov":
+        return 7, (*pinhole, lens.omega)
+    is_fisheye = lens.family == "fisheye"
+    if s2 or s4 or (not is_fisheye and (s1 or s3 or k4)):
+        what = "thin prisms" if any(lens.prism) else "a term of r⁸"
+        raise DataError(f"COLMAP has no words for a {lens.family} lens with {what}: undistort the photos.")
+    if is_fisheye:
+        if any(lens.tangential) or s1 or s3:
+            return 10, (*pinhole, k1, k2, *lens.tangential, k3, k4, s1, s3)
+        return 5, (*pinhole, *lens.radial)
+    if k3 or any(lens.denominator):
+        return 6, (*pinhole, k1, k2, *lens.tangential, k3, *lens.denominator)
+    return (4, (*pinhole, k1, k2, *lens.tangential)) if k1 or k2 or any(lens.tangential) else (1, pinhole)

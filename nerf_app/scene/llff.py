@@ -1,22 +1,29 @@
 """LLFF: poses_bounds.npy, a row of 3×5 pose and size and two depths for each photo, in the order of the photos' names."""
 
+import io
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nerf_app.errors import DataError
+from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.listing import Frame, Listing, StatedCamera
+from nerf_app.scene.normalise import focus_point
 from nerf_app.scene.paths import image_folders, inside, photos_below, read_file, shown
-from nerf_app.scene.poses import checked_pose, summed_up, without_repeats
+from nerf_app.scene.poses import check_plain, checked_pose, summed_up, without_repeats
 from nerf_app.scene.settings import SceneSettings
+from nerf_app.scene.writing import write_bytes
 
 NAME = "llff"
 POSES = "poses_bounds.npy"
 LARGEST_FILE = 64 << 20  # bytes
 HEADER = re.compile(rb"\{'descr': '([<>|=]?(?:f[248]|[iu][1248]))', 'fortran_order': (True|False), "
                     rb"'shape': \(([\dL, ]*)\), *\}\s*")
+FEWEST_POINTS = 20  # seen by a photo, to say how far it sees
 WIDTHS = (17, 15)  # numbers in a row: with and without the nearest and the farthest depth
 
 
@@ -103,6 +110,43 @@ def _camera(row: np.ndarray, where: str) -> StatedCamera:
         raise DataError(f"{where}: height, width and focal length must be positive numbers of pixels, "
                         f"not {height:g}, {width:g}, {focal:g}: correct them.")
     return StatedCamera(round(width), round(height), float(focal))
+
+
+def write(listing: Listing, folder: Path) -> list[str]:
+    """poses_bounds.npy for the photos in images/; its readers know a size and one focal length, other cameras are refused."""
+    frames = sorted(listing.frames, key=lambda frame: frame.name)
+    check_plain({frame.camera for frame in frames}, "poses_bounds.npy")
+    bounds, notes = _bounds(replace(listing, frames=tuple(frames)))
+    poses = np.stack([frame.world_from_camera[:3] for frame in frames])  # [V, 3, 4] right-up-backward
+    sizes = np.array([[frame.camera.height, frame.camera.width, frame.camera.focal_x_px] for frame in frames])
+    rows = np.stack([-poses[:, :, 1], poses[:, :, 0], poses[:, :, 2], poses[:, :, 3], sizes], 2)  # [V, 3, 5]
+    stream = io.BytesIO()
+    np.save(stream, np.concatenate([rows.reshape(len(frames), 15), bounds], 1))
+    write_bytes(stream.getvalue(), folder / POSES)
+    if len({tuple(size) for size in sizes}) > 1:
+        notes.append(f"{POSES} has a size and focal length for each photo, but some programs take the first one's for all")
+    return notes
+
+
+def _bounds(listing: Listing) -> tuple[np.ndarray, list[str]]:
+    """[V, 2] nearest and farthest depth of each photo: as stated, else of the points it sees, else from how cameras stand."""
+    count = len(listing.frames)
+    if listing.depth_range is not None:
+        return np.tile(listing.depth_range, (count, 1)), []
+    poses = np.stack([frame.world_from_camera for frame in listing.frames])
+    around = focus_point(poses)
+    distance = -((around - poses[:, :3, 3]) * poses[:, :3, 2]).sum(1)  # [V] along the axes
+    usual = np.median(np.abs(distance))
+    bounds = np.where(distance > 0.1 * usual, distance, usual)[:, None] * [0.5, 2.0]
+    if listing.points is None or not len(listing.points):
+        return bounds, ["near and far are half and twice the distance to the place that the cameras look at"]
+    batch = CameraBatch.from_cameras([frame.camera for frame in listing.frames])
+    for i, pose in enumerate(poses):
+        local = torch.from_numpy((listing.points - pose[:3, 3]) @ pose[:3, :3])
+        is_seen = batch.project(torch.full((len(local),), i), local)[2]
+        if is_seen.sum() >= FEWEST_POINTS:
+            bounds[i] = np.percentile(-local[is_seen, 2].numpy(), [1, 99])
+    return bounds, ["near and far are those of the points that fall into each photo; the points themselves have no place here"]
 
 
 def _folder(path: Path) -> Path:

@@ -35,7 +35,7 @@ DEFAULTS = SceneSettings()
 
 
 @dataclass(frozen=True)
-class _Candidates:
+class Candidates:
     """Photos that can be opened, with what was decided about them so far: parallel lists."""
 
     frames: tuple[Frame, ...]
@@ -43,8 +43,8 @@ class _Candidates:
     cameras: tuple[Camera, ...]  # of the whole photos
     splits: tuple[str, ...] = ()
 
-    def only(self, positions: Sequence[int]) -> "_Candidates":
-        return _Candidates(*(tuple(values[i] for i in positions)
+    def only(self, positions: Sequence[int]) -> "Candidates":
+        return Candidates(*(tuple(values[i] for i in positions)
                              for values in (self.frames, self.files, self.cameras, self.splits)))
 
     @property
@@ -60,8 +60,8 @@ def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS, splits: Map
     Raises DataError with one line for what cannot be used as it is; what can be left out is in `dropped` and `notes`.
     """
     listing, notes = read_listing(Path(path), settings)
-    present, left_out, remarks = _split_off_absent(listing, settings)
-    candidates, unreadable, more = _open(present)
+    present, left_out, remarks = split_off_absent(listing, settings)
+    candidates, unreadable, more = open_headers(present)
     total, reasons = len(present) + len(left_out), [*remarks, *listing.notes]
     _check_count(path, len(present), total, reasons)
     notes += [*_loud_where_few(len(present), total), *remarks, *more]
@@ -171,7 +171,7 @@ def _contents(path: Path) -> str:
     return ", ".join([*listed, *others[:5], *["…"] * (len(others) > 5)]) or "nothing"
 
 
-def _split_off_absent(listing: Listing, settings: SceneSettings) -> tuple[list[Frame], list[Dropped], list[str]]:
+def split_off_absent(listing: Listing, settings: SceneSettings) -> tuple[list[Frame], list[Dropped], list[str]]:
     """Frames whose photo is there, those left out, and notes. Photos without a pose and poses without a photo are normal."""
     present = [frame for frame in listing.frames if frame.path.is_file()]
     left_out = [Dropped(name, reason) for name, reason in listing.dropped]
@@ -186,7 +186,7 @@ def _split_off_absent(listing: Listing, settings: SceneSettings) -> tuple[list[F
     return present, left_out, notes
 
 
-def _open(frames: Sequence[Frame]) -> tuple[_Candidates, list[Dropped], list[str]]:
+def open_headers(frames: Sequence[Frame]) -> tuple[Candidates, list[Dropped], list[str]]:
     """The photos whose header can be read, with cameras that fit; the broken ones; notes on what was fitted."""
     opened, broken, remarks = [], [], Counter()
     for frame in frames:
@@ -203,11 +203,11 @@ def _open(frames: Sequence[Frame]) -> tuple[_Candidates, list[Dropped], list[str
     notes = [f"{count} of {len(frames)} photos: {remark}" for remark, count in remarks.most_common(3)]
     if len(remarks) > 3:
         notes.append(f"and {len(remarks) - 3} more sizes or focal lengths like these")
-    return _Candidates(*map(tuple, zip(*opened))), broken, notes
+    return Candidates(*map(tuple, zip(*opened))), broken, notes
 
 
-def _decide(candidates: _Candidates, listing: Listing, left_out: Sequence[Dropped],
-            settings: SceneSettings, known: Mapping[str, str] | None) -> tuple[_Candidates, str, list[str]]:
+def _decide(candidates: Candidates, listing: Listing, left_out: Sequence[Dropped],
+            settings: SceneSettings, known: Mapping[str, str] | None) -> tuple[Candidates, str, list[str]]:
     """The candidates with masks, splits and the size they are kept in; how the test was chosen; notes."""
     found, is_stated, notes = find_masks(listing, candidates.files, settings)
     masks, remarks = decide_masks(found, is_stated, candidates.files, candidates.cameras, candidates.poses, settings.masks)
@@ -271,7 +271,7 @@ def _silhouettes(photos: Photos, training: Sequence[int]) -> list[tuple[int, np.
     return result
 
 
-def _summary(candidates: _Candidates, how: str) -> str:
+def _summary(candidates: Candidates, how: str) -> str:
     """For instance: 106 photos 400×400, 81 train, 4 val, 21 test (every 8th)."""
     sizes = sorted({file.size for file in candidates.files}, key=lambda size: size[0] * size[1])
     first, last = (f"{width}×{height}" for width, height in (sizes[0], sizes[-1]))

@@ -1,16 +1,20 @@
 """Poses as files state them: whether a matrix is one, and the same photo listed twice."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from nerf_app.errors import DataError
-from nerf_app.scene.listing import Frame
+from nerf_app.scene.camera import Lens
+from nerf_app.scene.listing import Frame, Listing, StatedCamera
+from nerf_app.scene.normalise import estimate_up
 from nerf_app.scene.paths import shown
 
 CLEAN = 1e-3  # ‖RᵀR − I‖: what float32 and a few printed digits leave of a rotation; instant-ngp's own sets stay under 2e-6
 USABLE = 0.1  # up to here the nearest rotation is surely what was meant
+UPRIGHT = math.radians(15)  # what hands and estimates may be off
 SAME_POSE = 1e-5  # relative to the matrix' largest number: printed twice with different digits
 HELD_OUT = (None, "train", "val", "test")  # later ones win when a photo stands in two splits
 
@@ -110,3 +114,34 @@ def summed_up(notes: Iterable[str | None]) -> tuple[str, ...]:
     if len(notes) < 2:
         return tuple(notes)
     return (f"{notes[0]} (so with {len(notes) - 1} more)",)
+
+
+def check_plain(cameras: Iterable[StatedCamera], format: str) -> None:
+    """DataError unless each camera is a pinhole with square pixels that looks through the middle of its picture."""
+    for camera in cameras:
+        what = None
+        if camera.lens != Lens():
+            what = "a lens that bends"
+        elif camera.focal_x_px != camera.focal_y_px:
+            what = f"focal lengths of {camera.focal_x_px:.6g} and {camera.focal_y_px:.6g} px"
+        elif (camera.centre_x_px, camera.centre_y_px) != (camera.width / 2, camera.height / 2):
+            what = (f"its centre at ({camera.centre_x_px:.6g}, {camera.centre_y_px:.6g}) of {camera.width}×{camera.height}, "
+                    "not in the middle")
+        if what:
+            raise DataError(f"{format} cannot describe a camera with {what}: convert to transforms, instant-ngp or colmap, "
+                            "or undistort the photos first (colmap image_undistorter).")
+
+
+def where_up_is_not_z(listing: Listing) -> list[str]:
+    """A note where a format whose readers take +Z for up gets a world that lies otherwise."""
+    up = estimate_up(np.stack([frame.world_from_camera for frame in listing.frames])) if listing.up is None else listing.up
+    if up[2] > math.cos(UPRIGHT):
+        return []
+    return ["coordinates stay as they are, with up at ({:.2f}, {:.2f}, {:.2f}), while this format's readers take +Z for up: "
+            "films may tilt, sizes and shapes are right".format(*up)]
+
+
+def points_left_out(listing: Listing, format: str) -> list[str]:
+    """A note where a format has no place for sparse points."""
+    count = 0 if listing.points is None else len(listing.points)
+    return [f"{count:,} sparse points are left out, {format} has no place for them: transforms and colmap have"] if count else []

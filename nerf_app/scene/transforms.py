@@ -13,8 +13,9 @@ from nerf_app.errors import DataError
 from nerf_app.scene.blender import SPLIT_FILES
 from nerf_app.scene.instant_ngp import beside_photo, natural
 from nerf_app.scene.listing import Frame, Listing
-from nerf_app.scene.paths import shown
-from nerf_app.scene.poses import HELD_OUT, summed_up, without_repeats
+from nerf_app.scene.paths import inside, name_of, shown
+from nerf_app.scene.ply import read_ply_points, write_ply_points
+from nerf_app.scene.poses import HELD_OUT, summed_up, where_up_is_not_z, without_repeats
 from nerf_app.scene.settings import SceneSettings
 from nerf_app.scene.transforms_file import (
     TransformsFile,
@@ -27,8 +28,10 @@ from nerf_app.scene.transforms_file import (
     why_no_frames,
     without_entry,
 )
+from nerf_app.scene.transforms_words import nerfstudio_words, utf8, write_json
 
 NAME = "transforms"
+POINTS = "points.ply"
 
 
 def recognises(path: Path) -> bool:
@@ -59,9 +62,35 @@ def read(path: Path, settings: SceneSettings) -> Listing:
         dropped += left_out
         notes += _notes(file)
     unique, repeats = without_repeats(frames)
-    return Listing(root=files[0].path.parent, format=NAME, frames=unique, up=_up(files[0]),
+    points = _points(files[0], settings, notes)
+    return Listing(root=files[0].path.parent, format=NAME, frames=unique, up=_up(files[0]), points=points,
                    applied_transform=applied_transform(files[0]), notes=(*notes, *summed_up(mended), *repeats),
                    dropped=(*dropped, *without_entry(files, listed)))
+
+
+def write(listing: Listing, folder: Path) -> list[str]:
+    """nerfstudio's transforms.json, with masks, depth and points; notes on what it cannot say."""
+    content = nerfstudio_words(listing.frames, listing.applied_transform)
+    for entry, frame in zip(content["frames"], listing.frames, strict=True):
+        paths = {"mask_path": frame.mask, "depth_file_path": frame.depth}
+        entry |= {key: utf8(name_of(folder, path)) for key, path in paths.items() if path is not None}
+    if listing.points is not None and len(listing.points):
+        write_ply_points(listing.points, folder / POINTS)
+        content["ply_file_path"] = POINTS
+    write_json(content, folder / "transforms.json")
+    return where_up_is_not_z(listing)
+
+
+def _points(file: TransformsFile, settings: SceneSettings, notes: list[str]) -> np.ndarray | None:
+    """[M, 3] of the PLY file that is named; they help, but nothing depends on them: what is wrong with them is noted."""
+    named = file.stated.ply_file_path
+    if not named:
+        return None
+    try:
+        return read_ply_points(inside(file.path.parent, named, settings, f"{shown(file.path.name)}: ply_file_path"))
+    except DataError as error:
+        notes.append(f"without sparse points: {error}")
+        return None
 
 
 def _main_files(folder: Path) -> list[Path]:

@@ -86,6 +86,7 @@ class Stated(Intrinsics, kw_only=True):
     applied_scale: float | None = None
     up: object = None  # instant-ngp's is a direction, other tools' is looked at by nobody
     integer_depth_scale: float | None = None
+    ply_file_path: str | None = None
     train_filenames: list[str] | None = None
     val_filenames: list[str] | None = None
     test_filenames: list[str] | None = None

@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from nerf_app.errors import DataError, ResourceError, UsageError
-from nerf_app.export.cameras import in_original_frame, intrinsics, quaternion, write_cameras, write_colmap, write_transforms
+from nerf_app.export.cameras import in_original_frame, write_cameras
 from nerf_app.scene import colmap, transforms
 from nerf_app.scene.camera import Camera, Lens
+from nerf_app.scene.colmap_writing import quaternion, write_colmap
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.scene import View
 from nerf_app.scene.settings import SceneSettings
+from nerf_app.scene.transforms_words import intrinsics, write_transforms
 from tests.export.stand_in import pose_looking
 from tests.requires import requires
 

@@ -6,7 +6,7 @@ import pytest
 
 from nerf_app.console import Interrupted
 from nerf_app.errors import ResourceError
-from nerf_app.export.pictures import write_bytes
+from nerf_app.scene.writing import write_bytes
 
 
 def test_a_signal_in_the_middle_of_a_file_leaves_what_was_there(tmp_path, monkeypatch):
