@@ -3,6 +3,7 @@
     pip install -e ".[scenes]"      and Debian's libllvm19
     python tools/make_scene.py object --out data/object
     python tools/make_scene.py room --out data/room
+    python tools/make_scene.py shiny --out data/shiny
 
 The rays go through the program's own lenses. Views that the folder already holds are kept, so a broken run goes on
 where it stopped; the same flags and seed give the same scene.
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import scene_object
 import scene_render
 import scene_room
+import scene_shiny
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.scene import View
 from scene_shapes import Part, simplified
@@ -43,6 +45,8 @@ class Recipe:
     sky: np.ndarray | None = None  # [H, W, 3] linear light; None: the parts themselves give light
     exposure: float = 1.0
     bounces: int = 5
+    mirrors: int = 1  # times that a photo's light may be mirrored
+    materials: tuple[int, ...] | None = None  # of each part, in the truth's pictures of them; None: there are none
 
 
 def main() -> None:
@@ -50,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scene", choices=SCENES)
     parser.add_argument("--out", type=Path, required=True, help="folder of the scene; views that it holds are kept")
-    parser.add_argument("--size", type=int, default=None, help="width of the photos in pixels (object 400, room 480)")
+    parser.add_argument("--size", type=int, default=None, help="width of the photos in pixels (object 400, room 480, shiny 320)")
     parser.add_argument("--samples", type=int, default=64, choices=(16, 64, 144, 256), help="light paths per pixel")
     parser.add_argument("--views", type=int, default=60, help="photos to train on")
     parser.add_argument("--test", type=int, default=10, help="photos to test with")
@@ -62,7 +66,7 @@ def main() -> None:
 
 def make(recipe: Recipe, out: Path, samples: int, seed: int) -> None:
     """Renders what is missing in `out`, then writes the truth and the cameras."""
-    stage = scene_render.Stage(recipe.parts, recipe.sky)
+    stage = scene_render.Stage(recipe.parts, recipe.sky, recipe.mirrors)
     missing = [(number, view) for number, view in enumerate(recipe.views) if not (out / view.name).exists()]
     if missing:
         stage.shine(recipe.bounces)
@@ -73,10 +77,12 @@ def make(recipe: Recipe, out: Path, samples: int, seed: int) -> None:
         print(f"{number + 1}/{len(recipe.views)} {view.name} {time.monotonic() - started:.1f} s", flush=True)
     for view in recipe.views:
         if view.split == "test":
-            write_truth(stage, view, recipe.unit, out / "truth")
+            write_truth(stage, view, recipe, out / "truth")
     write_mesh(recipe.parts, out / "truth" / "mesh.ply")
     meaning = {"depth_unit": recipe.unit, "depth": "z-depth along the camera's axis at the pixel's centre; 0: nothing there",
                "normal": "world axes, 255 * (n + 1) / 2, towards the camera; 0 0 0: nothing there"}
+    if recipe.materials is not None:
+        meaning["material"] = "255 polished, 170 brushed, 85 matt, 0 nothing there"
     (out / "truth" / "depth.json").write_text(json.dumps(meaning, indent=1) + "\n")
     (out.parent / "LICENSE").write_text(LICENSE)
     recipe.write_cameras(recipe.views, out)
@@ -98,15 +104,18 @@ def write_picture(pixels: np.ndarray, path: Path) -> None:
     beside.replace(path)
 
 
-def write_truth(stage: "scene_render.Stage", view: View, unit: float, folder: Path) -> None:
-    """Depth and normals of one view."""
-    depth, normals = stage.truth(view)
-    ticks = np.round(depth / unit)
-    assert ticks.max() < 2**16, f"depth of {depth.max()} does not fit into 16 bits of {unit}"
+def write_truth(stage: "scene_render.Stage", view: View, recipe: Recipe, folder: Path) -> None:
+    """Depth and normals of one view, and its materials where the recipe tells of them."""
+    depth, normals, parts = stage.truth(view)
+    ticks = np.round(depth / recipe.unit)
+    assert ticks.max() < 2**16, f"depth of {depth.max()} does not fit into 16 bits of {recipe.unit}"
     stem = Path(view.name).stem + ".png"
     write_picture(ticks.astype(np.uint16), folder / "depth" / stem)
     coded = np.where(depth[..., None] > 0, np.round((normals + 1) / 2 * 255), 0)
     write_picture(coded.astype(np.uint8), folder / "normal" / stem)
+    if recipe.materials is not None:
+        materials = np.where(depth > 0, np.array(recipe.materials)[parts], 0)
+        write_picture(materials.astype(np.uint8), folder / "material" / stem)
 
 
 def write_mesh(parts: list[Part], path: Path) -> None:
@@ -137,21 +146,34 @@ def splits(n_train: int, n_test: int) -> list[str]:
 
 
 def object_recipe(size: int, n_train: int, n_test: int, seed: int) -> Recipe:
-    """The bird, from all round: spread evenly over a sphere, but for straight above and the depth below."""
+    """The bird, from all round."""
+    views = around(size, n_train, n_test, seed, (0.04, 0, 0.09), (0.93, -0.62))
+    return Recipe([scene_object.figure(0.0045)], views, 1e-4, write_blender, scene_object.sky(), exposure=0.95)
+
+
+def shiny_recipe(size: int, n_train: int, n_test: int, seed: int) -> Recipe:
+    """The teapot, from all round and not from below."""
+    views = around(size, n_train, n_test, seed, (0.0, 0, -0.15), (0.93, -0.12))
+    return Recipe(scene_shiny.pot(0.006), views, 1e-4, write_blender, scene_shiny.surroundings(), mirrors=3,
+                  materials=scene_shiny.MATERIALS)
+
+
+def around(size: int, n_train: int, n_test: int, seed: int, at: tuple, sines: tuple[float, float]) -> list[View]:
+    """Spread evenly over a sphere round `at`, between two elevations given by their sines, the higher one first."""
     rng = np.random.default_rng(seed)
     focal = 0.5 * size / np.tan(0.6911112 / 2)  # the angle of view of the Blender synthetic sets
     camera = Camera(size, size, focal, focal, size / 2, size / 2)
     counts, views = {"train": 0, "test": 0}, []
     order = splits(n_train, n_test)
     for i, split in enumerate(order):
-        sine = 0.93 - 1.55 * (i + 0.5) / len(order)  # of the elevation: 68 degrees above to 38 degrees below
+        sine = sines[0] + (sines[1] - sines[0]) * (i + 0.5) / len(order)
         turn = i * np.pi * (3 - np.sqrt(5))
         away = rng.uniform(3.75, 4.25)
         eye = away * np.array([np.cos(turn) * np.sqrt(1 - sine**2), np.sin(turn) * np.sqrt(1 - sine**2), sine])
-        pose = look(eye, np.array([0.04, 0, 0.09]) + rng.uniform(-0.03, 0.03, 3))
+        pose = look(eye, np.array(at) + rng.uniform(-0.03, 0.03, 3))
         views.append(View(f"{split}/r_{counts[split]:02}.png", camera, pose, split))
         counts[split] += 1
-    return Recipe([scene_object.figure(0.0045)], views, 1e-4, write_blender, scene_object.sky(), exposure=0.95)
+    return views
 
 
 def write_blender(views: list[View], out: Path) -> None:
@@ -186,7 +208,7 @@ def write_nerfstudio(views: list[View], out: Path) -> None:
     (out / "transforms.json").write_text(json.dumps({**top, **lists, "frames": frames}, indent=1) + "\n")
 
 
-SCENES = {"object": (object_recipe, 400), "room": (room_recipe, 480)}  # recipe, width
+SCENES = {"object": (object_recipe, 400), "room": (room_recipe, 480), "shiny": (shiny_recipe, 320)}  # recipe, width
 
 
 if __name__ == "__main__":

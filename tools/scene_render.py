@@ -49,9 +49,9 @@ class Stage:
     photos show it without grain. What a clear coat adds depends on the eye: photos trace it.
     """
 
-    def __init__(self, parts: list[Part], sky: np.ndarray | None = None):
-        """`sky` [H, W, 3] is light from all directions, +z on top. It is dark until `shine`."""
-        self._parts, self._meshes = parts, [_mesh(part, i) for i, part in enumerate(parts)]
+    def __init__(self, parts: list[Part], sky: np.ndarray | None = None, mirrors: int = 1):
+        """`sky` [H, W, 3] is light from all directions, +z on top; photos show up to `mirrors` mirrorings. Dark until `shine`."""
+        self._parts, self._meshes, self._mirrors = parts, [_mesh(part, i) for i, part in enumerate(parts)], mirrors
         world = {"type": "scene", **{f"part{i}": mesh for i, mesh in enumerate(self._meshes)}}
         if sky is not None:
             upright = mi.ScalarTransform4f().rotate([1, 0, 0], 90)
@@ -111,7 +111,12 @@ class Stage:
         directions = directions.reshape(-1, STRATA**2, 3).repeat(samples // STRATA**2, 1).reshape(-1, 3)
         rays = _rays(view.world_from_camera[:3, 3], directions)
         hit = self._scene.ray_intersect(rays)
-        light = self._matt_light(hit, rays) + self._coat_light(hit, rays, _sampler(samples, len(directions), rng))
+        sampler = _sampler(samples, len(directions), rng)
+        light, share, met, along = self._matt_light(hit, rays), mi.Color3f(1), hit, rays
+        for _ in range(self._mirrors):
+            met, along, part = self._mirrored(met, along, sampler)
+            share = share * part
+            light += share * self._matt_light(met, along) & (dr.max(share) > 0)  # a ray that does not go on has no light at all
         shape, is_hit = (last - first, view.camera.width, samples), hit.is_valid()
         light = np.moveaxis(np.asarray(light & is_hit), 0, -1).reshape(*shape, 3)
         return light.mean(2), np.asarray(is_hit).reshape(shape).mean(2)
@@ -122,21 +127,26 @@ class Stage:
         received = hit.shape.eval_attribute_3("vertex_light", hit, hit.is_valid())
         return (colour * received & hit.is_valid()) + hit.emitter(self._scene).eval(hit)
 
-    def _coat_light(self, hit: mi.SurfaceInteraction3f, rays: mi.RayDifferential3f, sampler: mi.Sampler) -> mi.Color3f:
-        """What coats add: they mirror about normals that stray as roughness has it (GGX), with Schlick's share of the light."""
+    def _mirrored(self, hit: mi.SurfaceInteraction3f, rays: mi.RayDifferential3f,
+                  sampler: mi.Sampler) -> tuple[mi.SurfaceInteraction3f, mi.RayDifferential3f, mi.Color3f]:
+        """What rays meet after coats and metals mirrored them, and the part of that light which gets through.
+
+        Normals stray as roughness has it (GGX); the part is Schlick's.
+        """
         roughness = hit.shape.eval_attribute_1("vertex_coat", hit, hit.is_valid())
         is_coated = hit.is_valid() & (roughness > 0)
         u = sampler.next_2d()
         tangent, turn = dr.square(roughness) * dr.sqrt(u.x / dr.maximum(1 - u.x, 1e-4)), 2 * np.pi * u.y
         normal = dr.normalize(hit.sh_frame.to_world(mi.Vector3f(tangent * dr.cos(turn), tangent * dr.sin(turn), 1)))
-        cosine = dr.maximum(-dr.dot(rays.d, normal), 0)
+        cosine = dr.clip(-dr.dot(rays.d, normal), 0, 1)
         mirrored = hit.spawn_ray(rays.d + 2 * cosine * normal)
         is_coated &= dr.dot(mirrored.d, hit.n) > 0
-        beyond = self._scene.ray_intersect(mirrored, is_coated)
-        return (0.04 + 0.96 * (1 - cosine) ** 5) * self._matt_light(beyond, mi.RayDifferential3f(mirrored)) & is_coated
+        straight = hit.shape.eval_attribute_3("vertex_mirror", hit, is_coated)
+        part = (straight + (1 - straight) * (1 - cosine) ** 5) & is_coated
+        return self._scene.ray_intersect(mirrored, is_coated), mi.RayDifferential3f(mirrored), part
 
-    def truth(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """z-depth [H, W], 0 where nothing is, and unit normals [H, W, 3] in world axes, at the pixels' centres."""
+    def truth(self, view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """z-depth [H, W], 0 where nothing is, unit normals [H, W, 3] in world axes, and which part [H, W]: at pixels' centres."""
         height, width = view.camera.height, view.camera.width
         y, x = np.mgrid[:height, :width]
         directions = world_directions(view, x.ravel() + 0.5, y.ravel() + 0.5)
@@ -146,7 +156,8 @@ class Stage:
         normals = normals * np.where((normals * directions).sum(1) > 0, -1, 1)[:, None]
         depth = np.asarray(hit.t) * -(directions @ view.world_from_camera[:3, 2])
         return (np.where(is_hit, depth, 0).reshape(height, width),
-                np.where(is_hit[:, None], normals, 0).reshape(height, width, 3))
+                np.where(is_hit[:, None], normals, 0).reshape(height, width, 3),
+                np.asarray(hit.shape.eval_attribute_1("vertex_part", hit, hit.is_valid())).round().astype(int).reshape(height, width))
 
 
 def world_directions(view: View, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
@@ -180,7 +191,7 @@ def _sampler(samples: int, n_rays: int, rng: np.random.Generator) -> mi.Sampler:
 def _mesh(part: Part, number: int) -> mi.Mesh:
     """A part as mitsuba's mesh. Its colours become light; a part with emission lights the others."""
     properties = mi.Properties()
-    ground = {"type": "rgb", "value": 0.0} if part.emission else _paint(part, 1.0)
+    ground = {"type": "rgb", "value": 0.0} if part.emission or part.is_metal else _paint(part, 1.0)
     properties["bsdf"] = mi.load_dict({"type": "diffuse", "reflectance": ground})
     if part.emission:
         properties["emitter"] = mi.load_dict({"type": "area", "radiance": _paint(part, part.emission)})
@@ -194,6 +205,9 @@ def _mesh(part: Part, number: int) -> mi.Mesh:
     fields.update()
     mesh.add_attribute("vertex_color", 3, linear(part.colours).astype(np.float32).ravel())
     mesh.add_attribute("vertex_coat", 1, np.full(len(part.vertices), part.roughness or 0.0, np.float32))
+    mesh.add_attribute("vertex_part", 1, np.full(len(part.vertices), number, np.float32))
+    straight = linear(part.colours) if part.is_metal else np.full(part.colours.shape, 0.04)
+    mesh.add_attribute("vertex_mirror", 3, straight.astype(np.float32).ravel())
     return mesh
 
 

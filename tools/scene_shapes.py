@@ -27,7 +27,8 @@ class Part:
     colours: np.ndarray  # [V, 3] sRGB-coded, 0...1
     uv: np.ndarray | None = None  # [V, 2], u to the right and v upwards in the texture
     texture: np.ndarray | None = None  # [H, W, 3] sRGB-coded, 0...1, first row on top
-    roughness: float | None = None  # of a clear coat; None: no coat, all diffuse
+    roughness: float | None = None  # of a clear coat or of a metal; None: no coat, all diffuse
+    is_metal: bool = False  # it mirrors light in its colour, and none of it is diffuse
     emission: float = 0.0  # radiance per unit of colour
     outlines: np.ndarray | None = None  # [Q, 4, 3] corners of the parallelograms that it consists of; None: it is carved
 

@@ -13,7 +13,20 @@ import torch
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.errors import BackendUnavailable
-from nerf_app.ops import adam, composite, field_step, hashgrid, march, mlp, native, occupancy, random, raster, spherical_harmonics
+from nerf_app.ops import (
+    adam,
+    composite,
+    directional,
+    field_step,
+    hashgrid,
+    march,
+    mlp,
+    native,
+    occupancy,
+    random,
+    raster,
+    spherical_harmonics,
+)
 from nerf_app.ops.backend import choose_backend
 from nerf_app.ops.build import LIBRARY, LOG, build, compile_library, find_compiler, targets
 from nerf_app.ops.hashgrid import level_table
@@ -98,6 +111,10 @@ KERNELS = {
     "net with biases": (mlp, lambda module, **given: module.mlp(**given), lambda n: a_net(n, [33, 20, 3], has_biases=True)),
     "harmonics": (spherical_harmonics, lambda module, **given: module.spherical_harmonics(**given),
                   lambda n: {"directions": some_directions(n).float()}),
+    "pulled back": (mlp, lambda module, **given: module.pull_back(**given, biases=None),
+                    lambda n: a_net(n, [32, 64, 16]) | {"d_y": torch.randn(n, 16)}),
+    "lobes": (directional, lambda module, **given: module.encode(**given),
+              lambda n: {"directions": some_directions(n).float(), "spread": torch.rand(n) / 10}),
     "weights": (composite, lambda module, **given: module.render_weights(**given, n_rays=MANY),
                 lambda n: random_samples(n // 20 + 1, n)),
     "sums": (composite, lambda module, **given: module.accumulate(**given, n_rays=MANY),

@@ -6,12 +6,12 @@
         samples              packed intervals: t_starts, t_ends [S], ray_indices [S], ray_starts, ray_counts [R]
         space                whether the scene's cube is all there is; see ops/march
         field                a `HashGridNets`
-        sums                 [R, 5] red, green, blue, opacity, distance · opacity
+        sums                 [R, C + 2] the field's channels (red, green, blue), opacity, distance · opacity
         weights              [S] how much each sample adds to its ray
 
 The same as these ops one after the other: positions of the samples' middles -> hashgrid.encode -> mlp (density net) ->
 ClampedExp of the first output -> composite.render_weights; where a weight is above SEEN, the density net's outputs and
-the direction's spherical harmonics -> mlp (colour net) -> sigmoid of the first three; composite.accumulate.
+the direction's spherical harmonics -> mlp (colour net) -> sigmoid of the first C; composite.accumulate.
 
 Differentiable in the field's parameters alone: where a position, a direction or an interval needs a gradient, use the ops.
 A field that this does not describe uses them as well, so nothing is possible here only.
@@ -42,6 +42,7 @@ class HashGridNets:
     density: tuple[Tensor, ...]  # matrices in order, [out, in]
     colour: tuple[Tensor, ...]  # the same; the first one takes the density net's outputs, then 16 harmonics
     is_view_dependent: bool  # else the harmonics are zeros
+    channels: int = 3  # of the colour net's outputs: how many a ray sums up
 
 
 class Samples(Protocol):

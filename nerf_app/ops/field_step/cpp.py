@@ -12,7 +12,7 @@ from nerf_app.ops.march import Space
 from nerf_app.ops.native import call, indices, plain
 from nerf_app.ops.shapes import check_shapes
 
-HARMONICS, SUMS = 16, 5
+HARMONICS = 16
 
 
 class _See(torch.autograd.Function):
@@ -20,10 +20,10 @@ class _See(torch.autograd.Function):
     def forward(ctx, rays: tuple[Any, ...], field: HashGridNets, is_kept: bool, table: Tensor,
                 *matrices: Tensor) -> tuple[Tensor, Tensor]:
         n_rays, n_samples, width = len(rays[0]), len(rays[2]), len(field.levels) * table.shape[1]
-        sums, weights = torch.empty(n_rays, SUMS), torch.zeros(n_samples)
+        sums, weights = torch.empty(n_rays, field.channels + 2), torch.zeros(n_samples)
         kept = None, None, None, None
         if is_kept:  # features, colours and density of samples that the light reaches, and how many those are on each ray
-            kept = (torch.empty(n_samples, width), torch.empty(n_samples, 3), torch.empty(n_samples),
+            kept = (torch.empty(n_samples, width), torch.empty(n_samples, field.channels), torch.empty(n_samples),
                     torch.empty(n_rays, dtype=torch.int64))
         inputs = [*rays[:6], n_rays, rays[6], *_parameters(field, table, matrices)]
         call("field_step_forward", *inputs, sums, weights, *kept)
@@ -36,7 +36,7 @@ class _See(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_sums: Tensor | None, d_weights: Tensor | None) -> tuple[Tensor | None, ...]:
         weights, features, rgb, densities, lit, table, *matrices = ctx.saved_tensors
-        d_sums = torch.zeros(len(lit), SUMS) if d_sums is None else plain(d_sums)
+        d_sums = torch.zeros(len(lit), rgb.shape[1] + 2) if d_sums is None else plain(d_sums)
         places = lit.cumsum(0) - lit
         n_lit = int(lit.sum())
         unit, d_features = torch.empty(n_lit, 3), torch.empty(n_lit, features.shape[1])
@@ -51,7 +51,7 @@ class _See(torch.autograd.Function):
 
 
 def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
-    """[R, 5] sums over each ray, [S] weights; see the contract."""
+    """[R, C + 2] sums over each ray, [S] weights; see the contract."""
     check_shapes("origins [R,3], directions [R,3], t_starts [S], t_ends [S], ray_starts [R], ray_counts [R]", origins=origins,
                  directions=directions, t_starts=samples.t_starts, t_ends=samples.t_ends, ray_starts=samples.ray_starts,
                  ray_counts=samples.ray_counts)
@@ -67,7 +67,7 @@ def _parameters(field: HashGridNets, table: Tensor, matrices: tuple[Tensor, ...]
     if colour[0].shape[1] != len(density[-1]) + HARMONICS:
         raise ValueError(f"the colour net must take {len(density[-1])} + {HARMONICS} numbers, got {colour[0].shape[1]}")
     return [plain(table), table.shape[1], packed_levels(field.levels), len(field.levels), density, _widths(density), len(density),
-            colour, _widths(colour), len(colour), field.is_view_dependent]
+            colour, _widths(colour), len(colour), field.is_view_dependent, field.channels]
 
 
 def _widths(matrices: list[Tensor]) -> ctypes.Array:

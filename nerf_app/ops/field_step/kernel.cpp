@@ -13,7 +13,7 @@ namespace {
 
 constexpr float SEEN = 1e-5f, CLAMP = 15.0f;  // as the reference has them
 constexpr int WAVE = 8;                                      // samples of a ray that are asked together
-constexpr int SH = 16, SUMS = 5;                             // numbers of a direction; red, green, blue, opacity, distance
+constexpr int SH = 16;                                       // numbers of a direction
 
 struct Packed {  // rays and their samples, as the caller hands them over
     const float *origins, *directions, *t_starts, *t_ends;
@@ -40,8 +40,10 @@ struct Grid {
 struct Nets {
     std::vector<Layer> density, colour;
     bool is_view_dependent;
+    int channels;  // of the colour net's outputs: those that are summed over a ray, before opacity and distance
 
     int geometry() const { return density.back().out; }
+    int sums() const { return channels + 2; }
 };
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
@@ -72,10 +74,10 @@ struct Colours {
     void flush(float* sums, float* rgb) {
         forward_tile(nets.colour, rows, values, true);
         for (int r = 0; r < rows; ++r)
-            for (int c = 0; c < 3; ++c) {
+            for (int c = 0; c < nets.channels; ++c) {
                 const float value = sigmoid(values.row((int)nets.colour.size(), r)[c]);
-                sums[rays[r] * SUMS + c] += weights[r] * value;
-                if (rgb) rgb[samples[r] * 3 + c] = value;
+                sums[rays[r] * nets.sums() + c] += weights[r] * value;
+                if (rgb) rgb[samples[r] * nets.channels + c] = value;
             }
         rows = 0;
     }
@@ -123,7 +125,7 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
     std::vector<Light> alive;
     std::vector<float> directions((last - first) * SH);
     for (int64_t r = first; r < last; ++r) {
-        std::memset(out.sums + r * SUMS, 0, sizeof(float) * SUMS);
+        std::memset(out.sums + r * nets.sums(), 0, sizeof(float) * nets.sums());
         if (out.lit) out.lit[r] = 0;
         if (rays.ray_counts[r] == 0) continue;
         direction_values(rays, nets, r, &directions[(r - first) * SH]);
@@ -146,8 +148,9 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
                 const float stopped = -std::expm1(-depth_of(density, rays.t_ends[s] - rays.t_starts[s]));
                 const float weight = out.weights[s] = light.left * stopped;
                 light.left *= 1.0f - stopped;
-                out.sums[light.ray * SUMS + 3] += weight;
-                out.sums[light.ray * SUMS + 4] += weight * rays.middle(s);
+                float* behind_colours = out.sums + light.ray * nets.sums() + nets.channels;
+                behind_colours[0] += weight;
+                behind_colours[1] += weight * rays.middle(s);
                 if (out.lit) {
                     ++out.lit[light.ray];
                     out.density[s] = density;
@@ -191,7 +194,7 @@ struct Backward {
 
     // d_tau of a sample: what it lets through less what it hides behind it.
     void ray(int64_t r) {
-        const float* d_sum = out.d_sums + r * SUMS;
+        const float* d_sum = out.d_sums + r * nets.sums();
         const int64_t begin = rays.ray_starts[r], end = begin + seen.lit[r];
         float direction[SH];
         direction_values(rays, nets, r, direction);
@@ -207,9 +210,10 @@ struct Backward {
     }
 
     float d_weight(const float* d_sum, int64_t s) const {
-        float sum = d_sum[3] + d_sum[4] * rays.middle(s) + (out.d_weights ? out.d_weights[s] : 0.0f);
+        const int channels = nets.channels;
+        float sum = d_sum[channels] + d_sum[channels + 1] * rays.middle(s) + (out.d_weights ? out.d_weights[s] : 0.0f);
         if (seen.weights[s] > SEEN)
-            for (int c = 0; c < 3; ++c) sum += d_sum[c] * seen.rgb[s * 3 + c];
+            for (int c = 0; c < channels; ++c) sum += d_sum[c] * seen.rgb[s * channels + c];
         return sum;
     }
 
@@ -220,8 +224,8 @@ struct Backward {
         if (seen.weights[s] > SEEN) {
             std::memcpy(colour_values.row(0, coloured) + nets.geometry(), direction, sizeof(float) * SH);
             float* d_out = colour_gradients.row((int)nets.colour.size(), coloured);
-            for (int c = 0; c < 3; ++c) {
-                const float value = seen.rgb[s * 3 + c];
+            for (int c = 0; c < nets.channels; ++c) {
+                const float value = seen.rgb[s * nets.channels + c];
                 d_out[c] = seen.weights[s] * d_sum[c] * value * (1.0f - value);
             }
             row_of[coloured++] = rows;
@@ -254,12 +258,12 @@ KERNEL(field_step_forward)(const float* origins, const float* directions, const 
                            const int64_t* ray_starts, const int64_t* ray_counts, int64_t n_rays, int is_bounded,
                            const float* table, int features, const Level* levels, int n_levels,
                            const float* const* density, const int* density_widths, int n_density,
-                           const float* const* colour, const int* colour_widths, int n_colour, int is_view_dependent,
+                           const float* const* colour, const int* colour_widths, int n_colour, int is_view_dependent, int channels,
                            float* sums, float* weights, float* kept_features, float* rgb, float* densities, int64_t* lit) {
     const Packed rays{origins, directions, t_starts, t_ends, ray_starts, ray_counts, is_bounded != 0};
     const Grid grid{table, levels, n_levels, features};
     const Nets nets{packed(density, nullptr, density_widths, n_density), packed(colour, nullptr, colour_widths, n_colour),
-                    is_view_dependent != 0};
+                    is_view_dependent != 0, channels};
     const Seen out{sums, weights, kept_features, rgb, densities, lit};
     const int64_t chunks = tasks_for(n_rays, 16);
     parallel(chunks, [&](int64_t task) { follow(part(n_rays, task, chunks), part(n_rays, task + 1, chunks), rays, grid, nets, out); });
@@ -270,14 +274,14 @@ KERNEL(field_step_backward)(const float* origins, const float* directions, const
                             const int64_t* ray_starts, const int64_t* ray_counts, int64_t n_rays, int is_bounded,
                             const float* table, int features, const Level* levels, int n_levels,
                             const float* const* density, const int* density_widths, int n_density,
-                            const float* const* colour, const int* colour_widths, int n_colour, int is_view_dependent,
+                            const float* const* colour, const int* colour_widths, int n_colour, int is_view_dependent, int channels,
                             float* weights, float* kept_features, float* rgb, float* densities, int64_t* lit,
                             const float* d_sums, const float* d_weights, const int64_t* places, int64_t n_lit, float* unit,
                             float* d_features, float* const* d_density, float* const* d_colour, float* d_table) {
     const Packed rays{origins, directions, t_starts, t_ends, ray_starts, ray_counts, is_bounded != 0};
     const Grid grid{table, levels, n_levels, features};
     const Nets nets{packed(density, nullptr, density_widths, n_density), packed(colour, nullptr, colour_widths, n_colour),
-                    is_view_dependent != 0};
+                    is_view_dependent != 0, channels};
     const Seen seen{nullptr, weights, kept_features, rgb, densities, lit};
     const Gradients out{d_sums, d_weights, places, unit, d_features};
     const int64_t chunks = tasks_for(n_rays, 16);

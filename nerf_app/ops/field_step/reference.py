@@ -14,7 +14,7 @@ from nerf_app.ops.spherical_harmonics import reference as harmonics
 
 
 def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
-    """[R, 5] sums over each ray, [S] weights; see the contract."""
+    """[R, C + 2] sums over each ray, [S] weights; see the contract."""
     n_rays, rays = len(origins), samples.ray_indices
     origins, directions = pad(origins, (0, 0, 0, 1)), pad(directions, (0, 0, 0, 1))  # the last ones are those of unused entries
     middles = 0.5 * (samples.t_starts + samples.t_ends)
@@ -24,7 +24,7 @@ def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, fie
     weights = composite.render_weights(density, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays)
     seen = (weights.detach() > SEEN).nonzero()[:, 0]
     seen_from = harmonics.spherical_harmonics(directions[rays[seen]]) * float(field.is_view_dependent)
-    colours = torch.sigmoid(dense.mlp(torch.cat([hidden[seen], seen_from], 1), field.colour, None)[:, :3])
-    rgb = weights.new_zeros(len(weights), 3).index_copy(0, seen, colours)
-    values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, 5]
+    colours = torch.sigmoid(dense.mlp(torch.cat([hidden[seen], seen_from], 1), field.colour, None)[:, :field.channels])
+    rgb = weights.new_zeros(len(weights), field.channels).index_copy(0, seen, colours)
+    values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, C + 2]
     return composite.accumulate(weights, values, samples.ray_indices, n_rays), weights

@@ -62,7 +62,7 @@ class _EncodeWithJacobian(torch.autograd.Function):
         call("hashgrid_slopes", points, len(points), points.shape[1], entries, table.shape[1], packed_levels(levels), len(levels),
              None, None, out)
         ctx.save_for_backward(points, entries)
-        ctx.levels = levels
+        ctx.levels, ctx.table = levels, table
         return out
 
     @staticmethod
@@ -74,8 +74,10 @@ class _EncodeWithJacobian(torch.autograd.Function):
             d_x = torch.empty_like(points)
             call("hashgrid_curvatures", points, *common, entries, entries.shape[1], packed, len(ctx.levels), d_jacobian, d_x)
         if ctx.needs_input_grad[1]:
-            d_table = torch.zeros_like(entries)
-            call("hashgrid_backward_jacobian", points, *common, d_jacobian, entries.shape[1], packed, len(ctx.levels), d_table)
+            is_sink = ctx.table.is_leaf and ctx.table.grad is not None and d_x is None  # as above
+            sums = ctx.table.grad if is_sink else torch.zeros_like(entries)
+            call("hashgrid_backward_jacobian", points, *common, d_jacobian, entries.shape[1], packed, len(ctx.levels), sums)
+            d_table = None if is_sink else sums
         return d_x, d_table, None
 
 

@@ -50,3 +50,84 @@ KERNEL(mlp_backward)(const float* x, int64_t n, const float* const* matrices, co
     });
     add_up(layers, sums, d_matrices, d_biases);
 }
+
+namespace {
+
+// Carries gradients from behind the last layer to the front of the first, through the ReLUs that let `values` pass.
+void pull_tile(const std::vector<Layer>& layers, int rows, const Values& values, Values& gradients) {
+    for (int l = (int)layers.size() - 1; l >= 0; --l) {
+        const Layer& layer = layers[l];
+        float* d_in = gradients.at[l].data();
+        product(gradients.at[l + 1].data(), layer.wide_out, 1, layer.weights.data(), layer.wide_in, d_in, layer.wide_in, rows,
+                layer.wide_in, layer.out, false);
+        for (int64_t i = 0; l > 0 && i < (int64_t)rows * layer.wide_in; ++i) d_in[i] = values.at[l][i] > 0.0f ? d_in[i] : 0.0f;
+    }
+}
+
+// Carries a cotangent of what `pull_tile` gave the other way, and adds up the gradients of the matrices.
+void push_tile(const std::vector<Layer>& layers, int rows, const Values& values, const Values& gradients, Values& tangents,
+               Sums& sums) {
+    for (int l = 0; l < (int)layers.size(); ++l) {
+        const Layer& layer = layers[l];
+        const float* in = tangents.at[l].data();
+        float* out = tangents.at[l + 1].data();
+        product(gradients.at[l + 1].data(), 1, layer.wide_out, in, layer.wide_in, sums.matrices[l].data(), layer.wide_in, layer.out,
+                layer.wide_in, rows, true);
+        product(in, layer.wide_in, 1, layer.transposed.data(), layer.wide_out, out, layer.wide_out, rows, layer.wide_out, layer.in,
+                false);
+        for (int64_t i = 0; l + 1 < (int)layers.size() && i < (int64_t)rows * layer.wide_out; ++i)
+            out[i] = values.at[l + 1][i] > 0.0f ? out[i] : 0.0f;
+    }
+}
+
+// What pulling back and its own backward pass share: tile by tile, the values in front of each layer and the gradients.
+template <class Work>
+void for_pulled_tiles(const float* x, int64_t begin, int64_t end, const std::vector<Layer>& layers, const float* d_y, Work&& work) {
+    Values values(layers), gradients(layers);
+    const int in = layers.front().in, out = layers.back().out, last = (int)layers.size();
+    for (int64_t start = begin; start < end; start += TILE) {
+        const int rows = (int)(end - start < TILE ? end - start : TILE);
+        for (int r = 0; r < rows; ++r) {
+            std::memcpy(values.row(0, r), x + (start + r) * in, sizeof(float) * in);
+            std::memcpy(gradients.row(last, r), d_y + (start + r) * out, sizeof(float) * out);
+        }
+        forward_tile(layers, rows, values, false);
+        pull_tile(layers, rows, values, gradients);
+        work(start, rows, values, gradients);
+    }
+}
+
+}  // namespace
+
+KERNEL(mlp_pull_forward)(const float* x, int64_t n, const float* const* matrices, const float* const* biases, const int* widths,
+                         int n_layers, const float* d_y, float* d_x) {
+    const std::vector<Layer> layers = packed(matrices, biases, widths, n_layers);
+    const int64_t chunks = tasks_for(n, TILE);
+    parallel(chunks, [&](int64_t task) {
+        for_pulled_tiles(x, part(n, task, chunks), part(n, task + 1, chunks), layers, d_y,
+                         [&](int64_t start, int rows, Values&, Values& gradients) {
+            for (int r = 0; r < rows; ++r)
+                std::memcpy(d_x + (start + r) * widths[0], gradients.row(0, r), sizeof(float) * widths[0]);
+        });
+    });
+}
+
+// `cotangent` is that of d_x; `pushed` becomes that of d_y, and d_matrices[l] are overwritten.
+KERNEL(mlp_pull_backward)(const float* x, int64_t n, const float* const* matrices, const float* const* biases, const int* widths,
+                          int n_layers, const float* d_y, const float* cotangent, float* pushed, float* const* d_matrices) {
+    const std::vector<Layer> layers = packed(matrices, biases, widths, n_layers);
+    const int64_t chunks = tasks_for(n, 4 * TILE);
+    std::vector<Sums> sums(chunks, Sums(layers, false));
+    parallel(chunks, [&](int64_t task) {
+        Values tangents(layers);
+        const int in = widths[0], out = widths[n_layers];
+        for_pulled_tiles(x, part(n, task, chunks), part(n, task + 1, chunks), layers, d_y,
+                         [&](int64_t start, int rows, Values& values, Values& gradients) {
+            for (int r = 0; r < rows; ++r) std::memcpy(tangents.row(0, r), cotangent + (start + r) * in, sizeof(float) * in);
+            push_tile(layers, rows, values, gradients, tangents, sums[task]);
+            for (int r = 0; r < rows; ++r)
+                std::memcpy(pushed + (start + r) * out, tangents.row(n_layers, r), sizeof(float) * out);
+        });
+    });
+    add_up(layers, sums, d_matrices, nullptr);
+}
