@@ -72,6 +72,11 @@ class Header:
     applied_transform: tuple[Row, Row, Row] | None
     notes: tuple[str, ...]
 
+    @property
+    def n_training(self) -> int:
+        """How many photos train."""
+        return sum(view.split == "train" for view in self.views)
+
     def scene_views(self) -> tuple[View, ...]:
         """The views in input coordinates."""
         return tuple(View(v.name, v.camera, np.array(v.world_from_camera, np.float64), v.split) for v in self.views)

@@ -49,7 +49,8 @@ CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take s
 
 BUDGET = {"--minutes": "training.minutes", "--steps": "training.steps"}
 TRAINING = BUDGET | {"--clock": "training.clock", "--test": "scene.test", "--masks": "scene.masks",
-                     "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind"}
+                     "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind",
+                     "--exposure": "photos.exposure"}
 
 
 def declare_train(parser: Parser) -> None:

@@ -26,7 +26,7 @@ from nerf_app.sampling.settings import SamplingSettings
 from nerf_app.scene.paths import read_file, shown
 from nerf_app.scene.settings import SceneSettings
 from nerf_app.settings import MachineSettings
-from nerf_app.training.settings import TrainingSettings
+from nerf_app.training.settings import LossSettings, PhotoSettings, TrainingSettings
 
 LARGEST_FILE = 1_000_000  # bytes; ours have a few thousand
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -44,6 +44,8 @@ class Config:
     encoding: HashGridSettings = HashGridSettings()
     frequency: FrequencySettings = FrequencySettings()
     training: TrainingSettings = TrainingSettings()
+    losses: LossSettings = LossSettings()
+    photos: PhotoSettings = PhotoSettings()
     machine: MachineSettings = MachineSettings()
 
 

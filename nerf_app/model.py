@@ -10,6 +10,7 @@ from nerf_app.fields.parameters import Parameters, flat_size
 from nerf_app.fields.radiance import FIELDS, RadianceField
 from nerf_app.fields.settings import FieldPlan, sized
 from nerf_app.ops.backend import Backend
+from nerf_app.photo_fit import fit_shapes
 from nerf_app.rays import Rays
 from nerf_app.render import Rendering, render_samples
 from nerf_app.sampling.contraction import Space
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 class RadianceModel:
     """What training changes, a scene file holds and rendering uses."""
 
-    def __init__(self, config: "Config", is_bounded: bool, ops: Backend) -> None:
+    def __init__(self, config: "Config", is_bounded: bool, ops: Backend, n_photos: int = 0) -> None:
+        """`n_photos` is how many photos train it: some settings give each of them parameters of its own."""
         self.ops, self.sampling, self.space = ops, config.sampling, Space(is_bounded)
         field, plan, prefixes = _parts(config)
-        nets = parameter_shapes(config)
+        nets = parameter_shapes(config, n_photos)
         tables = {name: nets.pop(name) for name in list(nets) if name.endswith(".table")}
         self.parameters = Parameters(tables, nets, ops.device)
         generator = torch.Generator().manual_seed(config.machine.seed)
@@ -70,18 +72,19 @@ class RadianceModel:
             self.grid.load(tensors["model.occupancy"].to(self.ops.device))
 
 
-def saved_shapes(config: "Config") -> dict[str, set[tuple[int, ...]]]:
+def saved_shapes(config: "Config", n_photos: int) -> dict[str, set[tuple[int, ...]]]:
     """The shapes that each of `RadianceModel.tensors()` may have with these settings; asked before any memory is taken."""
-    shapes = {"model.parameters": {(flat_size(parameter_shapes(config).values()),)}}
+    shapes = {"model.parameters": {(flat_size(parameter_shapes(config, n_photos).values()),)}}
     if config.sampling.kind == "occupancy":
         shapes["model.occupancy"] = {(size, size, size) for size in grid_sizes(config.sampling.grid_resolution)}
     return shapes
 
 
-def parameter_shapes(config: "Config") -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters of the model's fields."""
+def parameter_shapes(config: "Config", n_photos: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters: those of the model's fields, then those of the photos that train them."""
     field, plan, prefixes = _parts(config)
-    return {name: shape for prefix in prefixes for name, shape in field.shapes(plan, prefix).items()}
+    shapes = {name: shape for prefix in prefixes for name, shape in field.shapes(plan, prefix).items()}
+    return shapes | fit_shapes(config.photos, n_photos)
 
 
 def _parts(config: "Config") -> tuple[type[RadianceField], FieldPlan, tuple[str, ...]]:

@@ -47,7 +47,7 @@ METRICS, DIVERGED = "metrics.jsonl", "diverged.json"
 STEPPED = re.compile(rb'\{"event": "stepped", "step": (\d+),.*\}\n')
 FIRST_SAVE_SECONDS = 5.0  # after the beginning; every further save waits twice as long, up to the setting
 FIXED = ("field.", "encoding.", "frequency.", "sampling.kind", "sampling.grid_resolution",  # the parameters' shapes
-         "scene.test", "scene.space")  # settings that are decided when a run begins
+         "photos.", "scene.test", "scene.space")  # settings that are decided when a run begins
 FEWEST_SCORED = 3  # photos, however short the time
 
 
@@ -108,8 +108,9 @@ def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -
     tensors, header, note = checkpoint.load(folder)
     config = _saved_config(folder, header)
     config = dataclasses.replace(config, machine=dataclasses.replace(machine, seed=config.machine.seed))
-    _check_tensors(folder, tensors, config, is_resumed=False)
-    model = RadianceModel(config, header.is_bounded, choose_backend(machine.backend, machine.device, machine.threads))
+    _check_tensors(folder, tensors, header, config, is_resumed=False)
+    ops = choose_backend(machine.backend, machine.device, machine.threads)
+    model = RadianceModel(config, header.is_bounded, ops, header.n_training)
     model.load(tensors)
     return Run(folder, config, model, header, note)
 
@@ -137,7 +138,7 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         require_new(folder)
         checkpoint.remove_partial_files(folder)
         config, ops = settled(config), _backend(config)
-        model = RadianceModel(config, scene.is_bounded, ops)
+        model = RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train")))
         trainer = _trainer(model, scene, config)
         yield Note(f"run       {folder}")
         yield Note(f"backend   {ops.why}")
@@ -157,10 +158,10 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
         config = _changed(before, overrides or {})
         if note is not None:
             checkpoint.set_damaged_aside(folder)
-        _check_tensors(folder, tensors, config, is_resumed=True)
+        _check_tensors(folder, tensors, header, config, is_resumed=True)
         scene = _known_scene(_scene_path(folder, header, scene_path), config, header)
         ops = _backend(config)
-        trainer = _trainer(RadianceModel(config, header.is_bounded, ops), scene, config)
+        trainer = _trainer(RadianceModel(config, header.is_bounded, ops, header.n_training), scene, config)
         trainer.load(tensors, header.progress, header.step)
         if config.training.learning_rate != before.training.learning_rate:
             trainer.returns = 0  # their halving was of the other rate
@@ -360,7 +361,7 @@ def _backend(config: Config) -> Backend:
 
 def _trainer(model: RadianceModel, scene: Scene, config: Config) -> Trainer:
     validation = Validation(scene, model.ops.device) if scene.indices("val") else None
-    return Trainer(model, PixelBatches(scene, model.ops), validation, config.training, config.machine.seed)
+    return Trainer(model, PixelBatches(scene, model.ops), validation, config)
 
 
 def _scene_path(folder: Path, header: Header, scene_path: str | Path | None) -> Path:
@@ -384,9 +385,9 @@ def _known_scene(path: Path, config: Config, header: Header) -> Scene:
     return dataclasses.replace(scene, normalisation=header.normalisation(), is_bounded=header.is_bounded, notes=header.notes)
 
 
-def _check_tensors(folder: Path, tensors: dict[str, Tensor], config: Config, *, is_resumed: bool) -> None:
+def _check_tensors(folder: Path, tensors: dict[str, Tensor], header: Header, config: Config, *, is_resumed: bool) -> None:
     """What a scene file holds must be what its settings ask for, neither less nor more; before any memory is taken for it."""
-    allowed = saved_shapes(config)
+    allowed = saved_shapes(config, header.n_training)
     optimiser = dict.fromkeys(OPTIMISER, allowed["model.parameters"])
     known = allowed | optimiser | {GOOD: allowed["model.parameters"]}
     file = folder / checkpoint.CURRENT

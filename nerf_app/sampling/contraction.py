@@ -58,6 +58,11 @@ class Space:
             return t
         return torch.where(t <= LINEAR, t, 2.0 * LINEAR - LINEAR**2 / t.clamp(min=LINEAR))
 
+    @property
+    def lattice_length(self) -> float:
+        """About how much of the lattice lies on a ray: the cube's diagonal, or all as far as FAR."""
+        return 2.0 * 3.0**0.5 if self.is_bounded else 2.0 * LINEAR - LINEAR**2 / FAR
+
     def step_length(self, points: Tensor, step: float) -> Tensor:
         """About how long a lattice step is at these points, seen from near the cube: [..., 3] -> [...] scene units."""
         if self.is_bounded:

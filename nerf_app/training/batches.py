@@ -40,13 +40,13 @@ class PixelBatches:
         self.starts = self.ends - sizes
         self.total = int(self.ends[-1])
 
-    def draw(self, draws: Draws, count: int) -> Batch:
-        """`count` pixels, each pixel of each photo equally likely."""
+    def draw(self, draws: Draws, count: int, poses: Tensor | None = None) -> Batch:
+        """`count` pixels, each pixel of each photo equally likely; `poses` [V, 4, 4] instead of the given ones."""
         flat = draws.integers(PIXELS, count, self.total)  # [R]
         which = torch.searchsorted(self.ends, flat, right=True)  # [R] position among the training views
         pixel = flat - self.starts[which]
         rows, columns = pixel // self.widths[which], pixel % self.widths[which]
-        rays = cast_rays(self.cameras, self.poses, which, columns + 0.5, rows + 0.5)
+        rays = cast_rays(self.cameras, self.poses if poses is None else poses, which, columns + 0.5, rows + 0.5)
         index = self.photos.flat_index(self.views[which], rows, columns)  # [R] in the store
         values = self.photos.pixels[index].float() / 255.0  # [R, C]
         alpha = values[:, 3] if self.photos.has_alpha else torch.ones_like(values[:, 0])

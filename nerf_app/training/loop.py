@@ -3,22 +3,26 @@
 import math
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nerf_app.errors import Diverged
 from nerf_app.model import RadianceModel
+from nerf_app.photo_fit import PhotoFit
 from nerf_app.render import over
 from nerf_app.sampling.draws import BACKGROUND, Draws
 from nerf_app.sampling.occupancy import UNSEEN
 from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
-from nerf_app.training.losses import photo_loss
+from nerf_app.training.losses import added_loss, photo_loss
 from nerf_app.training.metrics import decibel
 from nerf_app.training.schedule import Budget, learning_rate, samples_wanted
-from nerf_app.training.settings import TrainingSettings
 from nerf_app.training.validation import Validation
+
+if TYPE_CHECKING:
+    from nerf_app.config import Config
 
 STEPS_PER_REFRESH = 8  # of the occupancy grid
 CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
@@ -38,9 +42,10 @@ PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validate
 class Trainer:
     """A model, its photos and everything that changes from step to step."""
 
-    def __init__(self, model: RadianceModel, batches: PixelBatches, validation: Validation | None,
-                 settings: TrainingSettings, seed: int) -> None:
-        self.model, self.batches, self.validation, self.settings, self.seed = model, batches, validation, settings, seed
+    def __init__(self, model: RadianceModel, batches: PixelBatches, validation: Validation | None, config: "Config") -> None:
+        self.model, self.batches, self.validation = model, batches, validation
+        self.settings, self.losses, self.seed = config.training, config.losses, config.machine.seed
+        self.fit = PhotoFit(model.parameters, batches.poses, config.photos)
         self.first = torch.zeros_like(model.parameters.flat)  # [P] Adam's running mean of gradients
         self.second = torch.zeros_like(model.parameters.flat)  # [P] and of their squares
         self.steps_done = 0
@@ -62,7 +67,7 @@ class Trainer:
         if model.grid is not None:
             model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
         rays = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS))
-        batch = self.batches.draw(draws, rays)
+        batch = self.batches.draw(draws, rays, self.fit.poses())
         background = draws.uniform(BACKGROUND, rays)[:, :3]
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
         loss, error, samples = self._backward(batch, background, truth, draws)
@@ -85,8 +90,8 @@ class Trainer:
     def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws) -> tuple[float, float, int]:
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
         for rendering in self.model.passes(batch.rays, draws):
-            rgb = over(rendering, background)
-            loss = loss + photo_loss(rgb, truth, batch.counts)
+            rgb = over(self.fit.photographed(rendering, batch.rays.view_indices), background)
+            loss = loss + photo_loss(rgb, truth, batch.counts) + added_loss(rendering, batch, self.model, self.losses)
             samples += rendering.weights.shape[0]
             squares = ((rgb.detach() - truth) ** 2).mean(1) * batch.counts
             error = squares.sum() / batch.counts.sum().clamp(min=1)

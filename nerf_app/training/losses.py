@@ -1,7 +1,16 @@
-"""What training makes small."""
+"""What training makes small: the difference to the photos, and terms that the settings weigh."""
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from nerf_app.model import RadianceModel
+from nerf_app.render import Rendering
+from nerf_app.training.settings import LossSettings
+
+if TYPE_CHECKING:
+    from nerf_app.training.batches import Batch
 
 HUBER = 0.1  # errors beyond this count linearly
 
@@ -9,4 +18,27 @@ HUBER = 0.1  # errors beyond this count linearly
 def photo_loss(rgb: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
     """Mean Huber loss over the rays that count: [R, 3], [R, 3], [R] bool -> []."""
     errors = torch.nn.functional.huber_loss(rgb, truth, reduction="none", delta=HUBER).mean(1)
-    return (errors * counts).sum() / counts.sum().clamp(min=1)
+    return mean_that_counts(errors, counts)
+
+
+def mean_that_counts(values: Tensor, counts: Tensor) -> Tensor:
+    """The mean over the rays that count, 0 where none does: [R], [R] bool -> []."""
+    return (values * counts).sum() / counts.sum().clamp(min=1)
+
+
+def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
+    """How far the light of a ray is spread over its lattice, of which the whole is 1 (mip-NeRF 360, Eq. 15): []."""
+    samples, space = rendering.samples, model.space
+    whole = space.lattice_length
+    spread = model.ops.composite.distortion(rendering.weights, space.lattice_at(samples.t_starts) / whole,
+                                            space.lattice_at(samples.t_ends) / whole, samples.ray_indices, samples.n_rays)
+    return mean_that_counts(spread, batch.counts)
+
+
+TERMS = {"distortion": distortion}  # by the setting that is its weight; each gives [] for a rendering of a batch
+
+
+def added_loss(rendering: Rendering, batch: "Batch", model: RadianceModel, settings: LossSettings) -> Tensor | float:
+    """The terms that have a weight, weighted: []."""
+    weights = {name: getattr(settings, name) for name in TERMS}
+    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights.items() if weight)

@@ -15,3 +15,15 @@ class TrainingSettings:
     final_learning_rate: float = setting(0.1, "at the end, as a part of the first", low=1e-4, high=1.0)
     plateau: float = setting(0.3, "stop early when this last part of the budget brought no better validation score; 1 never stops", low=0.02, high=1.0)
     save_seconds: float = setting(60.0, "between two saved states; 0 saves after every step", low=0.0)
+
+
+@dataclass(frozen=True)
+class PhotoSettings:
+    exposure: str = setting("none", "fitted with each photo, and neutral in new views: none, or affine (a matrix and an offset of its colours)",
+                            choices=("none", "affine"))
+    refine_poses: bool = setting(False, "fit small corrections of the training photos' poses")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    distortion: float = setting(0.0, "weight of how far the light of a ray is spread along it: more keeps haze away", low=0.0)

@@ -109,6 +109,37 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(lambda *inputs: reference.accumulate(*inputs, rays, 4), pair)
 
 
+def spreads_by_pairs(weights, starts, ends, rays, n_rays):
+    """Every pair of samples of each ray, and each sample with itself: two places in one lie a third of its length apart."""
+    spreads = torch.zeros(n_rays, dtype=torch.float64)
+    for i in range(len(weights)):
+        for j in range(len(weights)):
+            if rays[i] == rays[j] < n_rays:
+                apart = (ends[i] - starts[i]) / 3 if i == j else ((starts[i] + ends[i] - starts[j] - ends[j]) / 2).abs()
+                spreads[rays[i]] += weights[i] * weights[j] * apart
+    return spreads
+
+
+def test_the_distortion_is_the_mean_distance_of_all_pairs():
+    samples = doubled(random_samples(5, 40, unused=3))
+    weights, places = torch.rand(43, dtype=torch.float64), (samples["t_starts"], samples["t_ends"], samples["ray_indices"], 5)
+    assert_close(reference.distortion(weights, *places), spreads_by_pairs(weights, *places), "spread")
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_light_that_is_spread_evenly_lies_a_third_of_its_way_apart(count):
+    t = torch.arange(count + 1, dtype=torch.float64) * 6.0 / count + 2.0
+    weights = torch.full((count,), 1.0 / count, dtype=torch.float64)
+    assert float(reference.distortion(weights, t[:-1], t[1:], torch.zeros(count, dtype=torch.int64), 1)) == pytest.approx(2.0)
+
+
+def test_gradients_of_the_distortion_are_those_of_finite_differences():
+    samples = doubled(random_samples(4, 15, unused=2))
+    places = samples["t_starts"], samples["t_ends"], samples["ray_indices"], 4
+    weights = torch.rand(17, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda weights: reference.distortion(weights, *places), [weights])
+
+
 @pytest.mark.parametrize("count", [1, 3, 200])
 def test_the_median_in_uniform_fog_is_where_half_of_the_light_is_gone(count):
     samples = fog(density=0.7, start=1.0, length=3.0, count=count)
@@ -167,3 +198,15 @@ def test_sums_and_medians_of_every_backend_agree_with_the_reference(backend, n_r
         assert_close(value, truth[name], name)
     places = samples["t_starts"], samples["t_ends"], samples["ray_indices"], n_rays
     assert_close(module.median_distance(weights, *places), reference.median_distance(weights, *places), "median", tolerance=1e-5)
+
+
+@pytest.mark.parametrize("backend", runnable(composite.IMPLEMENTATIONS))
+@pytest.mark.parametrize("n_rays, n_samples", SIZES)
+def test_the_distortion_of_every_backend_agrees_with_the_reference(backend, n_rays, n_samples):
+    samples = random_samples(n_rays, n_samples, unused=3)
+    weights = reference.render_weights(**samples, n_rays=n_rays)
+    inputs = {"weights": weights, "s_starts": samples["t_starts"], "s_ends": samples["t_ends"],
+              "ray_indices": samples["ray_indices"]}
+    truth = value_and_gradients(reference.distortion, inputs, n_rays=n_rays)
+    for name, value in value_and_gradients(composite.IMPLEMENTATIONS[backend]().distortion, inputs, n_rays=n_rays).items():
+        assert_close(value, truth[name], name, tolerance=1e-5)

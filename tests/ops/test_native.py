@@ -59,9 +59,9 @@ def grid_inputs(n, dimensions, features):
     return {"x": torch.rand(n, dimensions), "table": torch.randn(rows, features)}
 
 
-def weighted(n):
-    samples = random_samples(n // 20 + 1, n, unused=3)
-    return {"weights": torch.rand(n + 3) / 10, **samples}
+def weighted(n, unused=3):
+    samples = random_samples(n // 20 + 1, n, unused)
+    return {"weights": torch.rand(n + unused) / 10, **samples}
 
 
 def march_inputs(n):
@@ -120,6 +120,8 @@ KERNELS = {
     "sums": (composite, lambda module, **given: module.accumulate(**given, n_rays=MANY),
              lambda n: {"weights": torch.rand(n), "values": torch.randn(n, 3), "ray_indices": torch.arange(n) // 20}),
     "medians": (composite, lambda module, density, **given: module.median_distance(**given, n_rays=MANY), weighted),
+    "distortion": (composite, lambda module, density, weights, t_starts, t_ends, ray_indices: module.distortion(
+        weights, t_starts, t_ends, ray_indices, n_rays=MANY), partial(weighted, unused=0)),
     "field step": (field_step, seen_along, field_inputs),
     "march": (march, partial(march_through, is_bounded=True), march_inputs),
     "march without bounds": (march, partial(march_through, is_bounded=False), march_inputs),

@@ -20,7 +20,7 @@ def test_the_same_steps_bring_the_same_score_within_a_third_of_a_decibel(backend
     for name in ("reference", backend):
         config = small_config(150, changes)
         model = RadianceModel(config, True, choose_backend(name, "cpu", 1))
-        trainer = Trainer(model, PixelBatches(scene, model.ops), None, config.training, config.machine.seed)
+        trainer = Trainer(model, PixelBatches(scene, model.ops), None, config)
         *_, last = loop.train(trainer, Budget(trainer.settings, 1))
         assert last.step == 150
         scores.append(Validation(scene).score(model)[0])

@@ -30,7 +30,7 @@ NERF = TINY_NERF | {"training.learning_rate": 5e-3}
 def make_trainer(steps=30, changes=None, scene=SCENE):
     config = small_config(steps, changes)
     model = RadianceModel(config, True, choose_backend("reference", "cpu", 1))
-    return Trainer(model, PixelBatches(scene, model.ops), Validation(scene), config.training, config.machine.seed)
+    return Trainer(model, PixelBatches(scene, model.ops), Validation(scene), config)
 
 
 def events_of(trainer, stop=None, used=0.0):

@@ -49,6 +49,24 @@ class _Accumulate(torch.autograd.Function):
         return d_weights, d_values, None, None
 
 
+class _Distortion(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+        weights, s_starts, s_ends = plain(weights), plain(s_starts), plain(s_ends)
+        spread = torch.zeros(n_rays)
+        call("distortion_forward", weights, s_starts, s_ends, ray_indices, len(weights), n_rays, spread)
+        ctx.save_for_backward(weights, s_starts, s_ends, ray_indices)
+        ctx.n_rays = n_rays
+        return spread
+
+    @staticmethod
+    def backward(ctx, d_spread: Tensor) -> tuple[Tensor | None, ...]:
+        weights, s_starts, s_ends, ray_indices = ctx.saved_tensors
+        d_weights = torch.zeros_like(weights)
+        call("distortion_backward", weights, s_starts, s_ends, ray_indices, len(weights), ctx.n_rays, plain(d_spread), d_weights)
+        return d_weights, None, None, None, None
+
+
 def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
     """How much each packed sample adds to its ray: [S]."""
     check_shapes("density [S], t_starts [S], t_ends [S], ray_indices [S]", density=density, t_starts=t_starts, t_ends=t_ends,
@@ -70,3 +88,10 @@ def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indic
     call("median_distance", plain(weights), plain(t_starts), plain(t_ends), indices(ray_indices), len(weights), n_rays,
          medians)
     return medians
+
+
+def distortion(weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+    """How far each ray's weights are from lying in one place: [S] -> [R]."""
+    check_shapes("weights [S], s_starts [S], s_ends [S], ray_indices [S]", weights=weights, s_starts=s_starts, s_ends=s_ends,
+                 ray_indices=ray_indices)
+    return _Distortion.apply(weights, s_starts, s_ends, indices(ray_indices), n_rays)

@@ -104,3 +104,36 @@ KERNEL(median_distance)(const float* weights, const float* t_starts, const float
         }
     });
 }
+
+// `spread` comes filled with zeros. Sums are double: the distances of two near samples are small beside their places.
+KERNEL(distortion_forward)(const float* weights, const float* s_starts, const float* s_ends, const int64_t* ray_indices,
+                           int64_t n, int64_t n_rays, float* spread) {
+    for_rays(ray_indices, n, n_rays, [&](int64_t ray, int64_t begin, int64_t end) {
+        double ahead = 0.0, moment = 0.0, sum = 0.0;
+        for (int64_t i = begin; i < end; ++i) {
+            const double w = weights[i], middle = 0.5f * (s_starts[i] + s_ends[i]);
+            sum += 2.0 * w * (middle * ahead - moment) + w * w * (s_ends[i] - s_starts[i]) / 3.0;
+            ahead += w, moment += w * middle;
+        }
+        spread[ray] = (float)sum;
+    });
+}
+
+// `d_weights` comes filled with zeros.
+KERNEL(distortion_backward)(const float* weights, const float* s_starts, const float* s_ends, const int64_t* ray_indices,
+                            int64_t n, int64_t n_rays, const float* d_spread, float* d_weights) {
+    for_rays(ray_indices, n, n_rays, [&](int64_t ray, int64_t begin, int64_t end) {
+        double ahead = 0.0, moment = 0.0, behind = 0.0, moment_behind = 0.0;
+        for (int64_t i = begin; i < end; ++i) {
+            behind += weights[i];
+            moment_behind += (double)weights[i] * (0.5f * (s_starts[i] + s_ends[i]));
+        }
+        for (int64_t i = begin; i < end; ++i) {
+            const double w = weights[i], middle = 0.5f * (s_starts[i] + s_ends[i]);
+            behind -= w, moment_behind -= w * middle;
+            const double apart = middle * ahead - moment + moment_behind - middle * behind;
+            d_weights[i] = (float)(d_spread[ray] * 2.0 * (apart + w * (s_ends[i] - s_starts[i]) / 3.0));
+            ahead += w, moment += w * middle;
+        }
+    });
+}

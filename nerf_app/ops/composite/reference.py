@@ -49,6 +49,21 @@ def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indic
     return medians
 
 
+def distortion(weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+    """The mean distance between two places drawn by a ray's weights, times their sum squared: [S] -> [R].
+
+    Pairs of samples need one walk along the ray: of those ahead, their weight and its moment suffice.
+    """
+    check_shapes("weights [S], s_starts [S], s_ends [S], ray_indices [S]", weights=weights, s_starts=s_starts, s_ends=s_ends,
+                 ray_indices=ray_indices)
+    w, middles = weights.double(), 0.5 * (s_starts + s_ends).detach().double()
+    ahead, _ = _sums_on_rays(w, ray_indices)
+    moment, _ = _sums_on_rays(w * middles, ray_indices)
+    spreads = 2.0 * w * (middles * ahead - moment) + w**2 * (s_ends - s_starts).detach() / 3.0
+    sums = spreads.new_zeros(n_rays + 1)  # the last one takes the unused entries
+    return sums.index_add(0, ray_indices, spreads)[:n_rays].to(weights.dtype)
+
+
 def _sums_on_rays(amounts: Tensor, ray_indices: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of all amounts before each sample on its own ray, and that with its own: [S] float64 -> [S], [S]."""
     running = torch.cat([amounts.new_zeros(1), amounts]).cumsum(0)  # [S + 1] over all rays
