@@ -75,7 +75,8 @@ def test_every_command_takes_the_common_flags():
     given = ["--out", "o", "--seed", "3", "--threads", "2", "--device", "cpu", "--backend", "reference", "--preset", "nerf",
              "--set", "scene.test=none", "--set", "sampling.steps=99", "--json", "-v"]
     for name, command in cli.COMMANDS.items():
-        places = {"": [], "RUN KIND": ["place", "mesh"], "SCENE --to FORMAT": ["place", "--to", "llff"]}.get(command.takes, ["place"])
+        more = {"": [], "RUN KIND": ["place", "mesh"], "SCENE --to FORMAT": ["place", "--to", "llff"]}
+        places = more.get(command.takes, ["place"])
         args = cli.parse([name, *given, *places])
         changed = cli.overrides_of(args)
         assert (changed["machine.seed"], changed["scene.test"], changed["sampling.steps"]) == (3, "none", 99)

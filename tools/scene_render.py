@@ -155,9 +155,10 @@ class Stage:
         normals = np.moveaxis(np.asarray(hit.sh_frame.n), 0, -1)
         normals = normals * np.where((normals * directions).sum(1) > 0, -1, 1)[:, None]
         depth = np.asarray(hit.t) * -(directions @ view.world_from_camera[:3, 2])
+        parts = np.asarray(hit.shape.eval_attribute_1("vertex_part", hit, hit.is_valid()))
         return (np.where(is_hit, depth, 0).reshape(height, width),
                 np.where(is_hit[:, None], normals, 0).reshape(height, width, 3),
-                np.asarray(hit.shape.eval_attribute_1("vertex_part", hit, hit.is_valid())).round().astype(int).reshape(height, width))
+                parts.round().astype(int).reshape(height, width))
 
 
 def world_directions(view: View, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from nerf_app.errors import BackendUnavailable, UsageError
 from nerf_app.ops import native
 from nerf_app.ops.machine import available_threads
 
-OPS = ("hashgrid", "mlp", "spherical_harmonics", "directional", "march", "composite", "field_step", "adam", "occupancy", "random", "raster")
+OPS = ("hashgrid", "mlp", "spherical_harmonics", "directional", "march", "composite", "field_step", "adam", "occupancy", "random",
+       "raster")
 NAMES = ("triton", "tcnn", "cpp", "reference")  # the order in which `auto` tries them
 VARIABLE = "NERF_APP_BACKEND"
 

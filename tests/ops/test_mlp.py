@@ -66,8 +66,8 @@ def test_what_is_pulled_back_and_its_gradients_are_those_of_differentiating_twic
 
 
 @pytest.mark.parametrize("backend", runnable(mlp.IMPLEMENTATIONS))
-@pytest.mark.parametrize("points, widths, has_biases", [(1, [32, 64, 16], False), (300, [48, 32, 16, 16], True), (77, [32, 16], False),
-                                                        (0, [32, 32, 16], False)])
+@pytest.mark.parametrize("points, widths, has_biases", [(1, [32, 64, 16], False), (300, [48, 32, 16, 16], True),
+                                                        (77, [32, 16], False), (0, [32, 32, 16], False)])
 def test_every_backend_pulls_back_as_the_reference_does(backend, points, widths, has_biases):
     inputs = a_net(points, widths, has_biases) | {"d_y": torch.randn(points, widths[-1])}
     truth, gradients = loss_of_a_slope(reference.pull_back, doubled(inputs))
