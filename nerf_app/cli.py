@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so `--help` is quick.
 """
 
 import argparse
+import dataclasses
 import difflib
 import json
 import re
@@ -25,6 +26,7 @@ from nerf_app.flags import (
     add_settings,
     background,
     config_of,
+    count,
     machine_alone,
     machine_of,
     open_run,
@@ -33,7 +35,7 @@ from nerf_app.flags import (
     size,
 )
 from nerf_app.progress import Counter, closing_line, display_on, number, scene_lines, show_training
-from nerf_app.scene.paths import shown
+from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.splits import check_test
 
 if TYPE_CHECKING:
@@ -64,6 +66,13 @@ def declare_reconstruct(parser: Parser) -> None:
     parser.add_argument("--minutes", action=Override, const="training.minutes", dest="overrides", metavar="VALUE",
                         help="wall time of the whole job, at least half of it training (default 5)")
     add_settings(parser, {flag: name for flag, name in TRAINING.items() if flag != "--minutes"})
+
+
+def declare_process(parser: Parser) -> None:
+    parser.add_argument("source", type=Path, metavar="PHOTOS|VIDEO", help="folder of photos, or a video")
+    parser.add_argument("--minutes", type=positive, default=10.0, metavar="N",
+                        help="half of them may go into comparing photos, where there are more than 150 (default 10)")
+    parser.add_argument("--frames", type=count, default=150, metavar="N", help="of a video, the sharpest ones (default 150)")
 
 
 def declare_resume(parser: Parser) -> None:
@@ -146,6 +155,22 @@ def reconstruct(args: argparse.Namespace) -> int:
     code = code or next((error.exit_code for error in job.errors.values()), 0)
     console.emit(args, {**result, "exit_code": code}, places)
     return code
+
+
+def process(args: argparse.Namespace) -> int:
+    machine = machine_alone(args)
+    from nerf_app.ops.machine import available_threads
+    from nerf_app.process.solve import Asked, closing_lines, process
+    out = args.out or Path("scenes") / plain_name(args.source)
+    asked = Asked(args.source, out, args.minutes, args.frames, machine.threads or available_threads(), machine.seed)
+    console.require_writable(out)
+    said = f"interrupted; what is found so far is kept, and the same command with --out {out} goes on"
+    with console.when_interrupted(said), display_on(sys.stderr) as display:
+        found = process(asked, display)
+        for line in closing_lines(found):
+            display.line(line)
+    console.emit(args, {"scene": str(out), **dataclasses.asdict(found)}, [str(out)])
+    return 0
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -271,6 +296,7 @@ class Command:
 
 
 COMMANDS = {
+    "process": Command("photos without poses, or a video, become a scene", "PHOTOS|VIDEO", declare_process, process),
     "reconstruct": Command("the whole job, from photos to film, mesh and report", "SCENE", declare_reconstruct, reconstruct),
     "train": Command("a posed photo folder becomes a radiance field in a run folder", "SCENE", declare_train, train),
     "resume": Command("go on with an interrupted or finished training", "RUN", declare_resume, resume),

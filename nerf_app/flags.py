@@ -86,6 +86,13 @@ def positive(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """A whole number above zero."""
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
+    return int(text)
+
+
 def background(text: str) -> str:
     """A colour that Pillow knows, or "transparent"."""
     from PIL import ImageColor

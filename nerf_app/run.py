@@ -31,7 +31,7 @@ from nerf_app.ops.backend import Backend, choose_backend
 from nerf_app.picture import Picture, render_picture
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.load import load_scene
-from nerf_app.scene.paths import shown
+from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
@@ -225,9 +225,8 @@ def require_new(folder: Path) -> None:
 
 def new_folder(scene: Path) -> Path:
     """runs/<scene>-<UTC time>-<four random digits>, free of odd characters."""
-    place = scene.resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", (place.parent if place.is_file() else place).name).strip("-.")[:60]
-    return Path("runs") / f"{name or 'scene'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    name = plain_name(scene.parent if scene.is_file() else scene)
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
 def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path, budget: Budget,

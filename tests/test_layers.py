@@ -14,7 +14,7 @@ ORDER = (  # each may import what stands before it or in its own brackets
     ("scene",), ("rays",), ("sampling",), ("fields",), ("render",),
     ("config",), ("photo_fit",), ("model",), ("picture",), ("checkpoint",), ("training",), ("run",),
     ("export",), ("report",), ("convert",), ("check",),
-    ("doctor", "progress", "console", "flags", "exporting", "stages", "job", "cli", "__main__"),
+    ("doctor", "progress", "console", "flags", "exporting", "process", "stages", "job", "cli", "__main__"),
 )
 DOORS = {  # library: the modules that may import it; all others are free of it
     "cv2": ("scene.vision",),

@@ -31,6 +31,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")  # and HEIF and EXR, each with
 LOSSY = ("JPEG", "WEBP", "AVIF", "HEIF")  # here black may come back as nearly black
 EXR_MAGIC = b"\x76\x2f\x31\x01"
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+NUMBERS = (ExifTags.Base.Orientation, ExifTags.Base.FocalLengthIn35mmFilm)
+DEVICE = (ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.LensModel, ExifTags.Base.FocalLength)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard warns from here on and refuses twice this size
 
 
@@ -162,32 +164,31 @@ def _header(image: Image.Image) -> PhotoHeader:
     exif = _exif(image)
     is_turned_already = image.format == "TIFF"  # by Pillow, which does so with no other format
     orientation = 1 if is_turned_already else int(exif.get(ExifTags.Base.Orientation, 1))
+    device = " ".join(str(exif[key]) for key in DEVICE if key in exif)
+    focal = exif.get(ExifTags.Base.FocalLengthIn35mmFilm)
     return PhotoHeader(image.width, image.height, orientation if orientation in range(1, 9) else 1,
-                       image.has_transparency_data, exif.get(ExifTags.Base.FocalLengthIn35mmFilm))
+                       image.has_transparency_data, focal, device)
 
 
-def _exif(image: Image.Image) -> dict[int, float]:
-    """The two entries of interest; EXIF that cannot be read is none."""
+def _exif(image: Image.Image) -> dict[int, float | str]:
+    """The entries of interest; EXIF that cannot be read is none."""
     try:
         exif = image.getexif()
         entries = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
+        words = {key: str(entries[key]) for key in DEVICE if key in entries}
     except Exception:  # foreign bytes again, and nothing depends on them
         return {}
-    numbers = {}
-    for key in (ExifTags.Base.Orientation, ExifTags.Base.FocalLengthIn35mmFilm):
-        value = entries.get(key)
-        if isinstance(value, int | float) and math.isfinite(value) and value > 0:
-            numbers[key] = value
-    return numbers
+    numbers = {key: entries[key] for key in NUMBERS if isinstance(entries.get(key), int | float)}
+    return words | {key: value for key, value in numbers.items() if math.isfinite(value) and value > 0}
 
 
 def decode(path: Path) -> np.ndarray:
     """A photo's pixels as stored, unturned: uint8 [H, W, 3], or [H, W, 4] with straight alpha."""
-    return _decode(read_file(path, MAX_BYTES), path)[0]
+    return decode_bytes(read_file(path, MAX_BYTES), path)[0]
 
 
-def _decode(content: bytes, path: Path) -> tuple[np.ndarray, str]:
-    """Pixels (see `decode`) and the format's name."""
+def decode_bytes(content: bytes, path: Path) -> tuple[np.ndarray, str]:
+    """Pixels (see `decode`) of a file that was read, and the format's name; `path` is for messages."""
     if content.startswith(EXR_MAGIC):
         return _decode_exr(content, path), "EXR"
     with _image(io.BytesIO(content), path) as image:
@@ -257,7 +258,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def open_photo(file: PhotoFile) -> tuple[np.ndarray, np.ndarray | None]:
     """The whole photo, turned, with its masks applied: uint8 [H, W, 3 | 4], and bool [H, W] where it must be ignored."""
-    return _apply_masks(file, _decode(read_file(file.path, MAX_BYTES), file.path)[0])
+    return _apply_masks(file, decode_bytes(read_file(file.path, MAX_BYTES), file.path)[0])
 
 
 def _apply_masks(file: PhotoFile, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -279,7 +280,7 @@ def _apply_masks(file: PhotoFile, stored: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def read_mask(mask: MaskFile) -> np.ndarray:
     """How much of each pixel counts: uint8 [H, W], 0 nothing, 255 all; an ignore mask knows nothing between."""
-    colours, form = _decode(read_file(mask.path, MAX_BYTES), mask.path)
+    colours, form = decode_bytes(read_file(mask.path, MAX_BYTES), mask.path)
     grey = np.maximum.reduce([colours[..., channel] for channel in range(3)])
     if grey.max() == 1:
         grey = grey * np.uint8(255)  # some tools write 0 and 1
@@ -353,7 +354,7 @@ class _Filling:
         file = self.files[index]
         try:
             content = read_file(file.path, MAX_BYTES)
-            pixels, ignored = _apply_masks(file, _decode(content, file.path)[0])
+            pixels, ignored = _apply_masks(file, decode_bytes(content, file.path)[0])
         except DataError as error:
             self.broken[index] = str(error)
             return

@@ -24,6 +24,11 @@ def shown(text: object, longest: int = 200) -> str:
     return printable if len(text) <= longest else printable + "…"
 
 
+def plain_name(path: Path) -> str:
+    """A folder's or file's name, free of odd characters, for something that is made of it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.")[:60] or "scene"
+
+
 def read_file(path: Path, largest: int) -> bytes:
     """All bytes of a regular file of at most `largest` bytes; a pipe or a device is refused, never waited for."""
     try:

@@ -24,6 +24,7 @@ class PhotoHeader:
     orientation: int = 1  # EXIF: 1 is upright as stored
     has_alpha: bool = False
     focal_35mm: float | None = None  # EXIF: millimetres behind a frame 36 mm wide
+    device: str = ""  # EXIF: maker, model, lens and zoom, alike in photos that one camera took
 
     @property
     def upright_size(self) -> tuple[int, int]:

@@ -1,0 +1,202 @@
+"""The door to pycolmap: a program of its own that does one task and ends (`process.child` starts it).
+
+It computes in C++ for minutes without looking up, and what it cannot bear it ends with an abort: in a process of its
+own it can be stopped at once, and its end is a message. What it found so far is in its database, row by row.
+
+Photos have plain names here, which its text lists can hold: letters and digits, no spaces.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pycolmap
+
+from nerf_app.process.retrieval import neighbours
+
+Tell = Callable[[int, int], None]  # how many are done, of how many
+
+EVERY_SECONDS = 0.5  # progress is told
+CAMERA_MODEL = "OPENCV"
+BLOCK = 50  # photos: the features of two blocks are kept in memory while their pairs are matched
+WORD_FEATURES = 1000  # of a photo, the largest ones, that its visual words are counted over
+
+
+def features(tell: Tell, *, database: str, photos: str, groups: Sequence[dict[str, Any]], size: int, most: int,
+             threads: int, seed: int) -> None:
+    """SIFT of every photo that has none yet; a group's photos share one camera: {"names", "focal": pixels or None}."""
+    names = [name for group in groups for name in group["names"]]
+    with opened(database) as base:
+        known = {image.name for image in base.read_all_images()}
+    for group in groups:
+        fresh = [name for name in group["names"] if name not in known]
+        if fresh:
+            options = pycolmap.ImageReaderOptions(camera_model=CAMERA_MODEL)
+            if group["focal"]:
+                centre = group["width"] / 2, group["height"] / 2
+                options.camera_params = ",".join(map(str, (group["focal"], group["focal"], *centre, 0, 0, 0, 0)))
+            pycolmap.import_images(database, photos, pycolmap.CameraMode.SINGLE, fresh, options)
+    options = pycolmap.FeatureExtractionOptions(max_image_size=size, num_threads=threads)
+    options.sift.max_num_features = most
+    with opened(database) as base, watched(tell, lambda: count_features(base, names), len(names)):
+        pycolmap.extract_features(database, photos, names, extraction_options=options, device=pycolmap.Device.cpu)
+
+
+def count_features(base: pycolmap.Database, names: Sequence[str]) -> int:
+    """How many of the photos have theirs."""
+    wanted = set(names)
+    return sum(base.exists_keypoints(image.image_id) for image in base.read_all_images() if image.name in wanted)
+
+
+def match(tell: Tell, *, database: str, pairs: Sequence[tuple[str, str]], list_file: str, threads: int,
+          seed: int) -> int:
+    """Matches and verifies the pairs of names that are not matched yet; how many these were."""
+    with opened(database) as base:
+        ids = {image.name: image.image_id for image in base.read_all_images()}
+        waiting = [pair for pair in pairs if not base.exists_matches(ids[pair[0]], ids[pair[1]])]
+        place = {name: number // BLOCK for number, name in enumerate(sorted(ids))}
+        waiting.sort(key=lambda pair: (*sorted(place[name] for name in pair), pair))
+        Path(list_file).write_text("".join(f"{first} {second}\n" for first, second in waiting))
+        options = pycolmap.FeatureMatchingOptions(num_threads=threads)
+        pairing = pycolmap.ImportedPairingOptions(match_list_path=list_file)
+        before = base.num_matched_image_pairs()
+        with watched(tell, lambda: base.num_matched_image_pairs() - before, len(waiting)):
+            pycolmap.match_image_pairs(database, options, pairing, geometry_options(seed), pycolmap.Device.cpu)
+    return len(waiting)
+
+
+def geometry_options(seed: int) -> pycolmap.TwoViewGeometryOptions:
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = seed
+    return options
+
+
+def nearest(tell: Tell, *, database: str, names: Sequence[str], count: int, seed: int) -> list[list[int]]:
+    """For each photo the positions of those that look most like it, most alike first (`process.retrieval`)."""
+    with opened(database) as base:
+        ids = {image.name: image.image_id for image in base.read_all_images()}
+        descriptors = []
+        for number, name in enumerate(names):
+            scales = pycolmap.keypoints_to_matrix(base.read_keypoints(ids[name]))[:, 2]
+            chosen = np.argsort(-scales, kind="stable")[:WORD_FEATURES]
+            descriptors.append(base.read_descriptors(ids[name]).data[chosen])
+            tell(number, len(names))
+    return neighbours(descriptors, count, seed).tolist()
+
+
+def links(tell: Tell, *, database: str) -> dict[str, Any]:
+    """What the database knows: photo -> how many features, and [photo, photo, how many matches fit one motion]."""
+    with opened(database) as base:
+        images = base.read_all_images()
+        counts = {image.name: base.num_keypoints_for_image(image.image_id) for image in images}
+        name_of = {image.image_id: image.name for image in images}
+        pairs, inliers = base.read_two_view_geometry_num_inliers()
+        both = [(*pycolmap.pair_id_to_image_pair(pair), inlier) for pair, inlier in zip(pairs, inliers, strict=True) if inlier]
+        return {"features": counts, "pairs": [[name_of[first], name_of[second], inlier] for first, second, inlier in both]}
+
+
+def reconstruct(tell: Tell, *, database: str, photos: str, out: str, total: int, is_relaxed: bool, threads: int,
+                seed: int) -> int:
+    """The largest model that comes of the matches, written to `out`; how many photos it holds, 0 where there is none."""
+    options = pycolmap.IncrementalPipelineOptions(num_threads=threads, random_seed=seed, min_model_size=3)
+    options.mapper.random_seed = options.triangulation.random_seed = seed
+    if is_relaxed:
+        options.init_num_trials = 400
+        options.mapper.init_min_num_inliers = 50
+        options.mapper.init_min_tri_angle = 6.0
+        options.mapper.abs_pose_min_num_inliers = 15
+        options.mapper.abs_pose_min_inlier_ratio = 0.15
+        options.mapper.abs_pose_max_error = 16.0
+        options.mapper.max_reg_trials = 6
+    placed = 0
+
+    def one_more() -> None:
+        nonlocal placed
+        placed += 1
+        tell(min(placed, total), total)
+    os.makedirs(out, exist_ok=True)
+    models = pycolmap.incremental_mapping(database, photos, out, options, initial_image_pair_callback=one_more,
+                                          next_image_callback=one_more)
+    best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+    if best is None:
+        return 0
+    best.write_binary(out)
+    return best.num_reg_images()
+
+
+def finish(tell: Tell, *, model: str, out: str, new_from_old: Sequence[Sequence[float]],
+           names: dict[str, str]) -> dict[str, float]:
+    """Writes the model moved by a similarity [3, 4], its photos under their names in `names`."""
+    best = pycolmap.Reconstruction(model)
+    best.transform(pycolmap.Sim3d(np.array(new_from_old)))
+    for image in best.images.values():
+        image.name = names[image.name]
+    os.makedirs(out, exist_ok=True)
+    best.write_binary(out)
+    return {"photos": best.num_reg_images(), "points": best.num_points3D(), "error_px": best.compute_mean_reprojection_error()}
+
+
+TASKS = {task.__name__: task for task in (features, match, nearest, links, reconstruct, finish)}
+
+
+@contextmanager
+def opened(path: str):
+    base = pycolmap.Database.open(path)
+    try:
+        yield base
+    finally:
+        base.close()
+
+
+@contextmanager
+def watched(tell: Tell, count: Callable[[], int], total: int):
+    """Within it the count is told again and again: C++ itself says nothing."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(EVERY_SECONDS):
+            tell(count(), total)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+    tell(total, total)
+
+
+def serve(lines: Iterable[str], answers: TextIO) -> None:
+    """The first line is {"task", "arguments"}; answers are lines [done, total], and at last {"result"}."""
+    told = threading.Lock()
+
+    def say(answer: Any) -> None:
+        with told:
+            print(json.dumps(answer), file=answers, flush=True)
+    lines = iter(lines)
+    asked = json.loads(next(lines))
+    threading.Thread(target=end_with_parent, args=(lines,), daemon=True).start()
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    pycolmap.set_random_seed(asked["arguments"].get("seed", 0))
+    say({"result": TASKS[asked["task"]](lambda done, total: say([done, total]), **asked["arguments"])})
+
+
+def end_with_parent(lines: Iterable[str]) -> None:
+    """Nobody is left to hear the answer when the questions end."""
+    for _ in lines:
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what C++ prints is no answer
+    serve(sys.stdin, answers)
+    answers.close()
+    os._exit(0)  # without waiting for the thread that listens
