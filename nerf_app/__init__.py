@@ -10,10 +10,10 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # before torch: spinning OpenMP threads make a busy machine ten times slower
 
 __version__ = "0.1.0"
-__all__ = ["Config", "load_scene", "open_run", "reconstruct", "train"]
+__all__ = ["Config", "MeshPlan", "load_scene", "make_mesh", "open_run", "reconstruct", "train"]
 
 _HOMES = {"Config": "nerf_app.config", "load_scene": "nerf_app.scene.load", "train": "nerf_app.run", "open_run": "nerf_app.run",
-          "reconstruct": "nerf_app.job"}
+          "reconstruct": "nerf_app.job", "MeshPlan": "nerf_app.export.extract", "make_mesh": "nerf_app.export.full_mesh"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,11 +14,13 @@ from nerf_app.progress import Counter, Display, counted, display_on
 from nerf_app.scene.paths import shown
 
 if TYPE_CHECKING:
+    from nerf_app.export.crop import Box
     from nerf_app.run import Run
     from nerf_app.scene.scene import Scene
 
 SECONDS, FPS = 6.0, 24.0  # of a made-up path, as `render` makes it
-FORMATS, METHODS = ("glb", "obj", "ply"), ("tsdf", "density", "blocks", "poisson")
+FORMATS, DEPTH_FORMATS = ("glb", "obj", "ply"), ("npy", "exr")
+METHODS = ("tsdf", "density", "blocks", "poisson")
 INTERRUPTED = "interrupted; no file was left half-written"
 
 
@@ -34,12 +36,14 @@ def whole(low: int) -> Callable[[str], int]:
 FLAGS: dict[str, dict[str, Any]] = {
     "--method": dict(choices=METHODS, help="the surface from depth that cameras see (tsdf, the default), or from the density; "
                                             "with Open3D: from depth in sparse blocks, or Poisson's through points"),
-    "--crop": dict(metavar="BOX", help='"x0 y0 z0 x1 y1 z1" in input units, or auto: what the cameras look at (default: all)'),
+    "--crop": dict(metavar="BOX", help='"x0 y0 z0 x1 y1 z1" in input units, or auto: what the cameras look at (default: all). '
+                                     "Depth outside of it is unknown"),
     "--faces": dict(type=whole(4), metavar="N", help="at most (default 50000)"),
     "--min-views": dict(type=whole(0), metavar="N", help="leave out what fewer training photos see (default 1)"),
     "--resolution": dict(type=whole(8), metavar="N", help="voxels along the box's longest side (default: chosen)"),
     "--watertight": dict(action="store_true", help="close all holes"),
-    "--format": dict(choices=FORMATS, help="of the file (default glb, or what --out ends in)"),
+    "--format": dict(choices=FORMATS + DEPTH_FORMATS, help="glb, obj or ply of a mesh (default glb, or what --out ends in); "
+                                                           "npy or exr of float depths (default npy)"),
     "--scale-from": dict(metavar="HOW", help='metres from "x y z x y z 0.30", two points and the metres between them, or '
                                              '"aruco 0.05", the side of a printed marker. Changes the factor in a GLB\'s root '
                                              "node, that of depth's 16-bit PNGs, and the JSON beside each file; vertices of "
@@ -82,6 +86,15 @@ class Order:
         from nerf_app import run as runs
         return runs.load_scene_of(self.run, self.args.scene)
 
+    def box(self) -> "Box | None":
+        """What --crop says; None where nobody asked."""
+        if self.args.crop is None:
+            return None
+        from nerf_app.export.crop import parse_crop
+        box = parse_crop(self.args.crop, self.run)
+        self.display.line(f"crop      {box}")
+        return box
+
     def metres_per_unit(self) -> float | None:
         """What --scale-from says; None where nobody asked."""
         if self.args.scale_from is None:
@@ -109,19 +122,17 @@ def depth(order: Order) -> dict[str, Any]:
         shots = shots_of_split(order.run, order.args.split or "all")
     else:
         shots = shots_of_path(camera_path(order.args.path, order.run, None, SECONDS, FPS))
-    scale = order.metres_per_unit()
+    scale, box = order.metres_per_unit(), order.box()
     files = write_depth(order.run, shots, order.out, Counter(order.display, "map"), metres_per_unit=scale,
-                        undistort=order.args.undistort)
+                        undistort=order.args.undistort, box=box, form=order.args.format or DEPTH_FORMATS[0])
     order.display.line(f"depth     {counted(len(shots), 'map')}, explained in depth.json")
     return {"maps": len(shots), "files": files, "metres_per_unit": scale}
 
 
 def pointcloud(order: Order) -> dict[str, Any]:
-    from nerf_app.export.crop import parse_crop
     from nerf_app.export.pointcloud import write_point_cloud
-    box = None if order.args.crop is None else parse_crop(order.args.crop, order.run)
     count = {} if order.args.points is None else {"count": order.args.points}
-    cloud = write_point_cloud(order.run, order.out, Counter(order.display, "view"), box=box, **count)
+    cloud = write_point_cloud(order.run, order.out, Counter(order.display, "view"), box=order.box(), **count)
     order.display.line(f"points    {len(cloud.points):,} with normals, colours and confidence")
     return {"points": len(cloud.points), "files": [order.out]}
 
@@ -137,7 +148,7 @@ def cameras(order: Order) -> dict[str, Any]:
 KINDS = {
     "mesh": Kind("mesh/mesh", True, ("--method", "--crop", "--faces", "--min-views", "--resolution", "--watertight",
                                      "--format", "--scale-from", "--scene"), mesh),
-    "depth": Kind("depth", False, ("--split", "--path", "--undistort", "--scale-from", "--scene"), depth),
+    "depth": Kind("depth", False, ("--split", "--path", "--undistort", "--crop", "--format", "--scale-from", "--scene"), depth),
     "pointcloud": Kind("cloud/points.ply", True, ("--points", "--crop"), pointcloud),
     "cameras": Kind("cameras", False, ("--frame",), cameras),
 }
@@ -158,6 +169,9 @@ def export(args: argparse.Namespace) -> int:
         if flag not in kind.flags and getattr(args, flag[2:].replace("-", "_")) not in (None, False):
             owners = " or ".join(name for name, other in KINDS.items() if flag in other.flags)
             raise UsageError(f"{flag} is for {owners}; {args.kind} takes {', '.join(kind.flags)}.")
+    formats = DEPTH_FORMATS if args.kind == "depth" else FORMATS
+    if args.format is not None and args.format not in formats:
+        raise UsageError(f"--format of {args.kind} must be {' or '.join(formats)}, got {args.format}.")
     if args.split is not None and args.path is not None:
         raise UsageError("--split and --path both say where depth is seen from: give one of them.")
     out = out_of(args, kind)

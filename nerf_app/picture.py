@@ -71,10 +71,15 @@ def _light_near_median(seen: Rendering, ops: Backend) -> torch.Tensor:
 
 def unseen_pixels(camera: Camera) -> np.ndarray:
     """[H, W] bool: where the lens does not say what the pixel sees."""
+    return np.isnan(pixel_directions(camera)[..., 0])
+
+
+def pixel_directions(camera: Camera) -> np.ndarray:
+    """[H, W, 3] float64 unit vectors, camera axes, through the pixels' centres; NaN where the lens says nothing."""
     rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
-    indices = torch.zeros(rows.numel(), dtype=torch.int64)
-    _, is_valid = CameraBatch.from_cameras([camera]).directions(indices, columns.reshape(-1) + 0.5, rows.reshape(-1) + 0.5)
-    return ~is_valid.reshape(camera.height, camera.width).numpy()
+    x, y = columns.reshape(-1) + 0.5, rows.reshape(-1) + 0.5
+    directions, is_valid = CameraBatch.from_cameras([camera]).directions(torch.zeros(len(x), dtype=torch.int64), x, y)
+    return torch.where(is_valid[:, None], directions, torch.nan).double().numpy().reshape(camera.height, camera.width, 3)
 
 
 def _unit_or_zero(normals: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -101,6 +101,13 @@ class Run:
         return render_picture(self.model, camera, pose, background=colour,
                               scene_units_per_unit=self.normalisation.scale, with_normals=with_normals)
 
+    def mesh(self, plan: Any = None, out: str | Path | None = None, scene: Scene | None = None) -> Any:
+        """The textured `Mesh` in input coordinates, written to `out` (.glb, .obj, .ply) as well where that is given.
+
+        `nerf_app.MeshPlan(crop="auto", faces=20_000)` says what kind of mesh; `scene` has the photos, if they were moved.
+        """
+        return nerf_app.make_mesh(self, plan, out, scene)  # its lazy name: export stands below this module
+
 
 def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -> Run:
     """The newest whole state of a run folder, ready to render on this machine."""

@@ -68,7 +68,18 @@ def test_depth_is_that_of_all_photos_or_of_some_or_of_a_path(exporters, capsys):
     called = [(name, given[1:]) for name, given, _ in exporters if name == "shots_of_split"]
     assert called == [("shots_of_split", ("all",)), ("shots_of_split", ("val",))]
     assert exporters[-1][1][1:3] == ({"00000": 1}, Path("maps.v2")) and exporters[-1][2]["undistort"] is True
+    assert exporters[-1][2] == {"metres_per_unit": None, "undistort": True, "box": None, "form": "npy"}
     assert exporters[-3][1][0] == "orbit"
+
+
+def test_one_crop_serves_every_export_and_each_kind_has_its_own_formats(exporters, capsys):
+    for kind, module in (("depth", "write_depth"), ("pointcloud", "write_point_cloud")):
+        assert cli.main(["export", "r", kind, "--crop", "auto"]) == 0
+        assert exporters[-1][0] == module and exporters[-1][2]["box"] == "a box" and exporters[-2][1][0] == "auto"
+        assert "crop      a box\n" in capsys.readouterr().err
+    assert cli.main(["export", "r", "depth", "--format", "exr"]) == 0 and exporters[-1][2]["form"] == "exr"
+    assert cli.main(["export", "r", "mesh", "--format", "exr"]) == 2
+    assert "--format of mesh must be glb or obj or ply, got exr" in capsys.readouterr().err
 
 
 def test_points_and_cameras_go_where_they_belong(exporters, capsys):

@@ -4,7 +4,7 @@ Nobody has to give one: a bounded scene's is what there is, an unbounded one's w
 the thing that all cameras look at, without what it stands on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from nerf_app.errors import DataError, UsageError
 from nerf_app.export.clean import connected_parts
 from nerf_app.export.depth_views import DepthView, depth_views, training_views
+from nerf_app.picture import Picture, pixel_directions
+from nerf_app.scene.camera import Camera
 from nerf_app.scene.normalise import focus_point
 from nerf_app.scene.paths import shown
 
@@ -62,6 +64,14 @@ def parse_crop(text: str | None, run: "Run") -> Box:
         raise UsageError("--crop must be auto or six numbers x0 y0 z0 x1 y1 z1 in input units with x0 < x1, y0 < y1, z0 < z1; "
                          f"got {text!r}")
     return Box((low + high) / 2, np.eye(3), (high - low) / 2)
+
+
+def clipped(picture: Picture, box: Box, camera: Camera, world_from_camera: np.ndarray) -> Picture:
+    """A picture whose depths outside of the box are unknown: NaN, without confidence. Colour and alpha stay."""
+    ways = pixel_directions(camera) @ world_from_camera[:3, :3].T
+    is_in = box.contains(world_from_camera[:3, 3] + picture.range[..., None] * ways)  # NaN is not
+    depths = {name: np.where(is_in, getattr(picture, name), np.float32(np.nan)) for name in ("z_depth", "range", "mean_range")}
+    return replace(picture, confidence=np.where(is_in, picture.confidence, np.float32(0.0)), **depths)
 
 
 def _cube(run: "Run") -> Box:

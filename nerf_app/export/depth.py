@@ -5,7 +5,6 @@
 Where less than half of the light is stopped nothing is known: NaN in the float files, 0 in the pictures.
 """
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nerf_app.errors import DataError, UsageError
+from nerf_app.export.crop import Box, clipped
+from nerf_app.export.float_files import FLOAT_FILES
 from nerf_app.export.frames import CHANNELS, depth_range_of
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.pictures import to_bytes, write_png
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from nerf_app.picture import Picture
     from nerf_app.run import Run
 
-ENDINGS = ("z.npy", "range.npy", "mean_z.npy", "mean_range.npy", "png", "confidence.png", "colour.png", "json")
+KINDS, PICTURES = ("z", "range", "mean_z", "mean_range"), ("png", "confidence.png", "colour.png", "json")
 MOST_STEPS = 2**16 - 1  # of a 16-bit picture
 LOST = 1e-3  # part of all known pixels that a finer factor of the 16-bit pictures may leave out as too far
 WHITE = np.ones(3, np.float32)
@@ -52,7 +53,8 @@ def shots_of_path(path: CameraPath) -> dict[str, PathCamera]:
 
 
 def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progress: Callable[[int, int], None], *,
-                metres_per_unit: float | None = None, undistort: bool = False) -> list[Path]:
+                metres_per_unit: float | None = None, undistort: bool = False, box: "Box | None" = None,
+                form: str = "npy") -> list[Path]:
     """Depth files of every shot below `out`, named after it, and depth.json, which explains them and comes first of what returns.
 
     NAME.z.npy, NAME.range.npy, NAME.mean_z.npy and NAME.mean_range.npy (float32), NAME.png (16 bits), NAME.confidence.png,
@@ -60,31 +62,35 @@ def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progr
 
     Args:
         undistort: pinholes of the same focal lengths take the place of the lenses.
+        box: what is seen outside of it counts as unknown.
+        form: of the float files, "npy" or "exr".
     """
     if undistort:
         shots = {name: replace(shot, camera=_pinhole(shot.camera)) for name, shot in shots.items()}
-    colours = depth_range_of(run, list(shots.values()))
-    places = {name: out / stem for name, stem in _stems(shots).items()}
+    places = {name: out / stem for name, stem in _stems(shots, form).items()}
+    colours = depth_range_of(run, list(shots.values()), box)
     powers: Counter[int] = Counter()
     for i, (name, shot) in enumerate(shots.items()):
         made_folder(places[name].parent)
         picture = run.render(shot.camera, shot.world_from_camera, "white")
+        picture = picture if box is None else clipped(picture, box, shot.camera, shot.world_from_camera)
         write_png(CHANNELS["depth"](picture, WHITE, colours), _file(places[name], "colour.png"))
         write_png(to_bytes(picture.confidence), _file(places[name], "confidence.png"))
         for kind, depth in _depths(picture).items():
-            _write_npy(depth, _file(places[name], f"{kind}.npy"))
+            write_bytes(FLOAT_FILES[form].content(depth), _file(places[name], f"{kind}.{form}"))
             if kind == colours.kind:
                 powers += _powers(depth * (metres_per_unit or 1.0))
         on_progress(i + 1, len(shots))
     png = {"holds": colours.kind, "steps_per": "metre" if metres_per_unit else "input unit",
            "factor": 10.0 ** _power(powers, 3 if metres_per_unit else None)}
     for name, shot in shots.items():
-        _write_steps(places[name], png, metres_per_unit, _camera_words(name, shot))
+        _write_steps(places[name], form, png, metres_per_unit, _camera_words(name, shot))
     meaning = {"unit": "input units", "metres_per_unit": metres_per_unit, "png": png, "confidence": CONFIDENCE,
+               "crop": None if box is None else {name: values.tolist() for name, values in vars(box).items()},
                "colours": {**asdict(colours), "steps": "even in log(depth), near is bright"},
                "depths": [place.relative_to(out).as_posix() for place in places.values()]}
     _write_json(meaning, out / "depth.json")
-    return [out / "depth.json", *(_file(place, ending) for place in places.values() for ending in ENDINGS)]
+    return [out / "depth.json", *(_file(place, ending) for place in places.values() for ending in _endings(form))]
 
 
 def _depths(picture: "Picture") -> dict[str, np.ndarray]:
@@ -129,9 +135,9 @@ def _power(powers: Counter[int], most: int | None) -> int:
     return allowed if most is None else min(allowed, most)
 
 
-def _write_steps(place: Path, png: dict[str, Any], metres_per_unit: float | None, words: dict[str, Any]) -> None:
-    """NAME.png and NAME.json from what NAME.z.npy or NAME.range.npy holds."""
-    steps = np.load(_file(place, f"{png['holds']}.npy")) * (png["factor"] * (metres_per_unit or 1.0))
+def _write_steps(place: Path, form: str, png: dict[str, Any], metres_per_unit: float | None, words: dict[str, Any]) -> None:
+    """NAME.png and NAME.json from what NAME.z or NAME.range holds."""
+    steps = FLOAT_FILES[form].read(_file(place, f"{png['holds']}.{form}")) * (png["factor"] * (metres_per_unit or 1.0))
     is_known = steps > 0
     is_far = is_known & (steps >= MOST_STEPS + 0.5)
     pixels = np.where(is_known & ~is_far, np.clip(np.nan_to_num(steps).round(), 1, MOST_STEPS), 0).astype(np.uint16)
@@ -143,25 +149,25 @@ def _write_steps(place: Path, png: dict[str, Any], metres_per_unit: float | None
 
 # Files
 
-def _stems(names: Iterable[str]) -> dict[str, str]:
+def _endings(form: str) -> tuple[str, ...]:
+    """What all files of a photo end in."""
+    return (*(f"{kind}.{form}" for kind in KINDS), *PICTURES)
+
+
+def _stems(names: Iterable[str], form: str) -> dict[str, str]:
     """A path below the output folder for each photo: its own without the suffix or, where two files would have one name, with
     it and a number."""
     whole = {name: "/".join(part for part in PurePosixPath(name).parts if part not in ("/", "..")) for name in names}
     short = {name: str(PurePosixPath(path).with_suffix("")) if is_photo(path) else path for name, path in whole.items()}
+    endings = _endings(form)
     numbered = {name: f"{path}-{i}" for i, (name, path) in enumerate(whole.items())}
-    uses = Counter(["depth.json", *(f"{stem}.{ending}" for stem in (*short.values(), *numbered.values()) for ending in ENDINGS)])
-    return {name: stem if all(uses[f"{stem}.{ending}"] == 1 for ending in ENDINGS) else numbered[name]
+    uses = Counter(["depth.json", *(f"{stem}.{ending}" for stem in (*short.values(), *numbered.values()) for ending in endings)])
+    return {name: stem if all(uses[f"{stem}.{ending}"] == 1 for ending in endings) else numbered[name]
             for name, stem in short.items()}
 
 
 def _file(place: Path, ending: str) -> Path:
     return place.with_name(f"{place.name}.{ending}")
-
-
-def _write_npy(values: np.ndarray, out: Path) -> None:
-    stream = io.BytesIO()
-    np.save(stream, values.astype(np.float32), allow_pickle=False)
-    write_bytes(stream.getvalue(), out)
 
 
 def _write_json(content: dict[str, Any], out: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import ImageColor
 
 from nerf_app.checkpoint import CURRENT
 from nerf_app.errors import ResourceError, UsageError
+from nerf_app.export.crop import Box, clipped
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.pictures import read_png, to_bytes, write_png
 from nerf_app.export.video import write_video
@@ -254,11 +255,13 @@ def depth_of(picture: "Picture", kind: str) -> np.ndarray:
     return picture.z_depth if kind == "z" else picture.range
 
 
-def depth_range_of(run: "Run", path: Sequence[PathCamera]) -> DepthRange:
-    """The range of what a few small pictures along the path see: pictures must not set it one by one."""
+def depth_range_of(run: "Run", path: Sequence[PathCamera], box: "Box | None" = None) -> DepthRange:
+    """The range of what a few small pictures along the path see (inside the box): pictures must not set it one by one."""
     cameras = [one.camera for one in path]
     seen = [np.empty(0)]
     for i in np.unique(np.linspace(0, len(path) - 1, PROBES).round().astype(int)):
-        picture = run.render(cameras[i].within(PROBE_SIDE), path[i].world_from_camera)
+        small, pose = cameras[i].within(PROBE_SIDE), path[i].world_from_camera
+        picture = run.render(small, pose)
+        picture = picture if box is None else clipped(picture, box, small, pose)
         seen.append(depth_of(picture, depth_kind(cameras)).ravel())
     return DepthRange.over(np.concatenate(seen), cameras)

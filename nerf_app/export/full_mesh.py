@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from nerf_app.export.clean import open_edges
 from nerf_app.export.extract import MeshPlan, extract_mesh
+from nerf_app.export.mesh import Mesh
 from nerf_app.export.mesh_check import check_mesh
-from nerf_app.export.mesh_files import write_mesh
+from nerf_app.export.mesh_files import mesh_writer, write_mesh
 from nerf_app.export.texture import texture_mesh
+from nerf_app.run import load_scene_of
 from nerf_app.scene.writing import made_folder, write_bytes
 
 if TYPE_CHECKING:
@@ -28,9 +30,7 @@ def export_mesh(run: "Run", scene: "Scene", plan: MeshPlan, out: Path, on_progre
     of the surface before its texture cuts it along seams. `on_progress` hears per cent.
     """
     made_folder(out.parent)
-    mesh = extract_mesh(run, plan, _part(on_progress, 0, EXTRACTED))
-    n_open = open_edges(mesh.faces)
-    mesh = texture_mesh(run, scene, mesh, _part(on_progress, EXTRACTED, TEXTURED))
+    mesh, n_open = _made(run, scene, plan, on_progress)
     files = write_mesh(mesh, out, run.up, metres_per_unit)
     facts = {"faces": len(mesh.faces), "vertices": len(mesh.vertices), "open_edges": n_open, "texture": mesh.texture.shape[1]}
     is_checked = scene.indices("test") or scene.indices("val")
@@ -38,6 +38,29 @@ def export_mesh(run: "Run", scene: "Scene", plan: MeshPlan, out: Path, on_progre
     write_bytes((json.dumps(facts | check, indent=1) + "\n").encode(), check_file(out))
     on_progress(STEPS, STEPS)
     return [*files, check_file(out)], facts | check
+
+
+def make_mesh(run: "Run", plan: MeshPlan | None = None, out: str | Path | None = None, scene: "Scene | None" = None) -> Mesh:
+    """The textured mesh of a run; `Run.mesh` is this.
+
+    Args:
+        plan: None: all there is, in at most 50,000 faces.
+        out: a .glb, .obj or .ply that is written as well; its folder is made where it was not there.
+        scene: whose photos give the texture; None: those that the run remembers.
+    """
+    if out is not None:
+        mesh_writer(Path(out))  # an ending that nobody writes shows before the work
+    mesh, _ = _made(run, scene or load_scene_of(run), plan or MeshPlan(), lambda done, total: None)
+    if out is not None:
+        made_folder(Path(out).parent)
+        write_mesh(mesh, Path(out), run.up)
+    return mesh
+
+
+def _made(run: "Run", scene: "Scene", plan: MeshPlan, on_progress: Callable[[int, int], None]) -> tuple[Mesh, int]:
+    """The textured mesh, and the open edges that it had before its texture cut it."""
+    mesh = extract_mesh(run, plan, _part(on_progress, 0, EXTRACTED))
+    return texture_mesh(run, scene, mesh, _part(on_progress, EXTRACTED, TEXTURED)), open_edges(mesh.faces)
 
 
 def check_file(out: Path) -> Path:

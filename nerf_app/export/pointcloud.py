@@ -15,6 +15,7 @@ import torch
 
 from nerf_app.errors import DataError, UsageError
 from nerf_app.export.pictures import to_bytes
+from nerf_app.picture import pixel_directions
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import View
@@ -93,7 +94,7 @@ def _small(camera: Camera, pixels: float) -> Camera:
 def _seen_by(run: "Run", camera: Camera, world_from_camera: np.ndarray) -> tuple[PointCloud, np.ndarray]:
     """The points of one picture's inner pixels, views still 0, and its ranges [H, W] float32 input units."""
     picture = run.render(camera, world_from_camera, "transparent")
-    directions = _directions(camera) @ world_from_camera[:3, :3].T  # [H, W, 3]
+    directions = pixel_directions(camera) @ world_from_camera[:3, :3].T  # [H, W, 3]
     points = world_from_camera[:3, 3] + picture.range[..., None] * directions
     across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
     inner = (slice(1, -1), slice(1, -1))
@@ -105,14 +106,6 @@ def _seen_by(run: "Run", camera: Camera, world_from_camera: np.ndarray) -> tuple
     count = np.count_nonzero(is_good)
     return PointCloud(points[inner][is_good], normals[is_good].astype(np.float32), straight[inner][is_good],
                       np.zeros(count, np.int32)), picture.range
-
-
-def _directions(camera: Camera) -> np.ndarray:
-    """[H, W, 3] unit vectors, camera axes, through the pixels' centres; NaN where the lens says nothing."""
-    rows, columns = np.divmod(np.arange(camera.width * camera.height), camera.width)
-    x, y = torch.from_numpy(np.stack([columns + 0.5, rows + 0.5]))
-    directions, is_valid = CameraBatch.from_cameras([camera]).directions(torch.zeros(len(x), dtype=torch.int64), x, y)
-    return torch.where(is_valid[:, None], directions, torch.nan).numpy().reshape(camera.height, camera.width, 3)
 
 
 # Points of one voxel become one

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from nerf_app.errors import ResourceError, UsageError
+from nerf_app.export.crop import Box
 from nerf_app.export.depth import shots_of_path, shots_of_split, write_depth
+from nerf_app.export.float_files import FLOAT_FILES
 from nerf_app.export.path_files import CameraPath, PathCamera
-from nerf_app.picture import NEARBY
+from nerf_app.picture import NEARBY, pixel_directions
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.scene import View
 from tests.analytic import UNBOUNDED, AnalyticField, fog, orange
@@ -191,6 +193,34 @@ def test_the_same_depth_has_the_same_colour_in_every_picture_of_a_sequence(tmp_p
     write_depth(run, shots_of_path(CameraPath(tuple(PathCamera(CAMERA, pose) for pose in poses), 24.0)), tmp_path, QUIET)
     near, far = (np.array(Image.open(tmp_path / f"{i:05d}.colour.png"))[15, 20].astype(int) for i in (0, 1))
     assert near.sum() > far.sum() + 200  # near is bright; each with a range of its own, both middles would be
+
+
+def test_what_lies_outside_of_the_crop_is_unknown_and_the_rest_as_before(tmp_path):
+    run, box = field_run(around()), Box(CENTRE + (0.0, 0.0, 1.0), np.eye(3), np.ones(3))  # the ball's upper half
+    for folder, crop in (("all", None), ("half", box)):
+        write_depth(run, shots_of_split(run, "all"), tmp_path / folder, QUIET, box=crop)
+    half, whole = (tmp_path / folder / "photos/00" for folder in ("half", "all"))
+    for kind in ("z", "range", "mean_z", "mean_range"):
+        values, before = (np.load(f"{place}.{kind}.npy") for place in (half, whole))
+        is_kept = ~np.isnan(values)
+        assert 20 < is_kept.sum() < (~np.isnan(before)).sum() and (values == before)[is_kept].all()
+    steps, sure = (np.array(Image.open(f"{half}.{ending}")) for ending in ("png", "confidence.png"))
+    assert ((steps > 0) == is_kept).all() and not sure[~is_kept].any()
+    view, ranges = run.views[0], np.load(f"{half}.range.npy")
+    ways = pixel_directions(view.camera) @ view.world_from_camera[:3, :3].T
+    points = view.world_from_camera[:3, 3] + ranges[..., None] * ways
+    assert box.contains(points[is_kept]).all()
+    assert json.loads((tmp_path / "half/depth.json").read_text())["crop"]["half_sizes"] == [1.0, 1.0, 1.0]
+
+
+def test_float_depths_may_be_exr(tmp_path):
+    run = field_run(around())
+    for form in ("npy", "exr"):
+        files = write_depth(run, shots_of_split(run, "all"), tmp_path / form, QUIET, form=form)
+        assert sorted(files) == sorted(path for path in (tmp_path / form).rglob("*") if path.is_file())
+    assert np.array_equal(FLOAT_FILES["exr"].read(tmp_path / "exr/photos/00.z.exr"), np.load(tmp_path / "npy/photos/00.z.npy"),
+                          equal_nan=True)
+    assert (tmp_path / "exr/photos/00.png").read_bytes() == (tmp_path / "npy/photos/00.png").read_bytes()
 
 
 def test_lenses_that_transforms_json_cannot_say_are_described_in_our_own_words(tmp_path):

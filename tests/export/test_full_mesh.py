@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+import nerf_app
+from nerf_app.errors import UsageError
 from nerf_app.export import full_mesh
 from nerf_app.export.extract import MeshPlan
 from nerf_app.export.full_mesh import check_words, export_mesh
@@ -40,6 +42,19 @@ def test_every_file_that_is_written_is_named_the_mesh_first(scene, tmp_path, mon
     assert json.loads((tmp_path / f"new/my mesh.{suffix}.check.json").read_text()) == facts
     assert facts["open_edges"] == 0 and facts["faces"] == len(coloured_ball().faces), "the seams of a texture open nothing"
     assert told[-1] == (100, 100)
+
+
+def test_a_run_gives_its_mesh_to_whoever_asks_in_python_and_writes_it_where_that_is_said(scene, tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr(full_mesh, "extract_mesh", lambda run, plan, on_progress: plans.append(plan) or coloured_ball())
+    monkeypatch.setattr(full_mesh, "texture_mesh", cut_everywhere)
+    run = run_of(scene)
+    assert run.mesh(scene=scene).texture is not None and plans == [MeshPlan()]
+    assert len(run.mesh(nerf_app.MeshPlan(faces=70), tmp_path / "new/ball.glb", scene).faces) and plans[-1].faces == 70
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["ball.glb", "ball.glb.json"]
+    with pytest.raises(UsageError, match="a mesh is written as .glb, .obj, .ply"):
+        run.mesh(out=tmp_path / "ball.stl")
+    assert len(plans) == 2, "which is said before the work"
 
 
 @pytest.mark.parametrize("count, words", [(0, "watertight"), (1, "1 open edge"), (1234, "1,234 open edges")])
