@@ -48,6 +48,7 @@ def main() -> None:
 
 def triangulated(scene: Scene) -> np.ndarray:
     """[N, 3] input coordinates: where SIFT features of neighbouring photos meet, by the scene's own poses."""
+    pycolmap.logging.minloglevel = 2  # errors
     views = sorted(scene.views, key=lambda view: view.name)
     with tempfile.TemporaryDirectory() as folder:
         model, database = Path(folder, "model"), Path(folder, "features.db")
@@ -55,9 +56,11 @@ def triangulated(scene: Scene) -> np.ndarray:
         known = pycolmap.Reconstruction(model)
         names = [known.images[number].name for number in sorted(known.images)]
         photos = scene.root / "images" if (scene.root / "images" / names[0]).exists() else scene.root
-        options = pycolmap.FeatureExtractionOptions()
+        options, lens = pycolmap.FeatureExtractionOptions(), pycolmap.ImageReaderOptions()
         options.sift.max_num_features = FEATURES
-        pycolmap.extract_features(database, photos, image_names=names, camera_mode=pycolmap.CameraMode.SINGLE,
+        lens.camera_model = known.cameras[1].model.name
+        mode = pycolmap.CameraMode.SINGLE if len(known.cameras) == 1 else pycolmap.CameraMode.PER_IMAGE
+        pycolmap.extract_features(database, photos, image_names=names, camera_mode=mode, reader_options=lens,
                                   extraction_options=options)
         pairing = pycolmap.SequentialPairingOptions()
         pairing.overlap, pairing.quadratic_overlap = NEIGHBOURS, True

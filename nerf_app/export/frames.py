@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ImageColor
 
 from nerf_app.checkpoint import CURRENT
-from nerf_app.errors import ResourceError, UsageError
+from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.export.crop import Box, clipped
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.pictures import read_png, to_bytes, write_png
@@ -258,10 +258,12 @@ def depth_of(picture: "Picture", kind: str) -> np.ndarray:
 def depth_range_of(run: "Run", path: Sequence[PathCamera], box: "Box | None" = None) -> DepthRange:
     """The range of what a few small pictures along the path see (inside the box): pictures must not set it one by one."""
     cameras = [one.camera for one in path]
-    seen = [np.empty(0)]
-    for i in np.unique(np.linspace(0, len(path) - 1, PROBES).round().astype(int)):
+    seen, count = [np.empty(0)], PROBES if box is None else len(path)  # few of them may show the box
+    for i in np.unique(np.linspace(0, len(path) - 1, count).round().astype(int)):
         small, pose = cameras[i].within(PROBE_SIDE), path[i].world_from_camera
         picture = run.render(small, pose)
         picture = picture if box is None else clipped(picture, box, small, pose)
         seen.append(depth_of(picture, depth_kind(cameras)).ravel())
+    if box is not None and np.isnan(np.concatenate(seen)).all():
+        raise DataError(f"none of these pictures shows anything opaque in the crop {box}: move or widen --crop.")
     return DepthRange.over(np.concatenate(seen), cameras)

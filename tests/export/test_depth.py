@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nerf_app.errors import ResourceError, UsageError
+from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.export.crop import Box
 from nerf_app.export.depth import shots_of_path, shots_of_split, write_depth
 from nerf_app.export.float_files import FLOAT_FILES
@@ -211,6 +211,13 @@ def test_what_lies_outside_of_the_crop_is_unknown_and_the_rest_as_before(tmp_pat
     points = view.world_from_camera[:3, 3] + ranges[..., None] * ways
     assert box.contains(points[is_kept]).all()
     assert json.loads((tmp_path / "half/depth.json").read_text())["crop"]["half_sizes"] == [1.0, 1.0, 1.0]
+
+
+def test_a_crop_that_no_picture_shows_is_refused_before_anything_is_written(tmp_path):
+    run = field_run(around())
+    with pytest.raises(DataError, match="none of these pictures shows anything opaque in the crop box of 1 × 1 × 1"):
+        write_depth(run, shots_of_split(run, "all"), tmp_path / "new", QUIET, box=Box(CENTRE + 9.0, np.eye(3), np.full(3, 0.5)))
+    assert not (tmp_path / "new").exists()
 
 
 def test_float_depths_may_be_exr(tmp_path):
