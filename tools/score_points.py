@@ -16,7 +16,7 @@ import pycolmap
 import trimesh
 from scipy.spatial import cKDTree
 
-from nerf_app.export.cameras import write_colmap
+from nerf_app.export.cameras import COLMAP_IMAGES, colmap_model, write_colmap
 from nerf_app.export.crop import parse_crop
 from nerf_app.run import load_scene_of, open_run
 from nerf_app.scene.scene import Scene
@@ -49,23 +49,24 @@ def main() -> None:
 def triangulated(scene: Scene) -> np.ndarray:
     """[N, 3] input coordinates: where SIFT features of neighbouring photos meet, by the scene's own poses."""
     pycolmap.logging.minloglevel = 2  # errors
-    views = sorted(scene.views, key=lambda view: view.name)
+    prefix = COLMAP_IMAGES if all(view.name.startswith(COLMAP_IMAGES) for view in scene.views) else ""
+    views, photos = {view.name.removeprefix(prefix): view for view in scene.views}, scene.root / prefix
+    cameras = {view.camera for view in scene.views}
+    options, lens = pycolmap.FeatureExtractionOptions(), pycolmap.ImageReaderOptions()
+    options.sift.max_num_features = FEATURES
+    lens.camera_model = pycolmap.CameraModelId(colmap_model(next(iter(cameras)))[0]).name
+    mode = pycolmap.CameraMode.SINGLE if len(cameras) == 1 else pycolmap.CameraMode.PER_IMAGE
+    pairing = pycolmap.SequentialPairingOptions()
+    pairing.overlap = NEIGHBOURS
     with tempfile.TemporaryDirectory() as folder:
-        model, database = Path(folder, "model"), Path(folder, "features.db")
-        write_colmap(views, model)
-        known = pycolmap.Reconstruction(model)
-        names = [known.images[number].name for number in sorted(known.images)]
-        photos = scene.root / "images" if (scene.root / "images" / names[0]).exists() else scene.root
-        options, lens = pycolmap.FeatureExtractionOptions(), pycolmap.ImageReaderOptions()
-        options.sift.max_num_features = FEATURES
-        lens.camera_model = known.cameras[1].model.name
-        mode = pycolmap.CameraMode.SINGLE if len(known.cameras) == 1 else pycolmap.CameraMode.PER_IMAGE
-        pycolmap.extract_features(database, photos, image_names=names, camera_mode=mode, reader_options=lens,
+        database, model = Path(folder, "features.db"), Path(folder, "model")
+        pycolmap.extract_features(database, photos, image_names=list(views), camera_mode=mode, reader_options=lens,
                                   extraction_options=options)
-        pairing = pycolmap.SequentialPairingOptions()
-        pairing.overlap, pairing.quadratic_overlap = NEIGHBOURS, True
         pycolmap.match_sequential(database, pairing_options=pairing)
-        found = pycolmap.triangulate_points(known, database, photos, folder)
+        with pycolmap.Database.open(database) as features:
+            numbers = {image.name: image.image_id for image in features.read_all_images()}
+        write_colmap([views[name] for name in sorted(numbers, key=numbers.get)], model)  # it numbers them from 1 on, too
+        found = pycolmap.triangulate_points(pycolmap.Reconstruction(model), database, photos, folder)
     sure = [point.xyz for point in found.points3D.values() if point.track.length() >= SEEN_BY and point.error <= ERROR_PX]
     return np.array(sure).reshape(-1, 3)
 
