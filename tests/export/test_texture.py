@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nerf_app.export.mesh_check import check_mesh
-from nerf_app.export.texture import divided, exposure_gains, filled, texture_mesh, texture_size
+from nerf_app.export.sightings import Sightings, exposure_gains
+from nerf_app.export.texture import divided, filled, texture_mesh, texture_size
 from nerf_app.scene.camera import Lens
 from tests import sphere
 from tests.export.shape_run import edge_counts, quiet
@@ -90,11 +91,10 @@ def test_photos_of_different_exposure_give_an_even_texture():
 
 
 def test_gains_undo_what_was_done_to_the_photos_and_their_mean_is_neutral():
-    from nerf_app.export.texture import _Sightings
     done = torch.tensor([[1.0, 0.8, 1.2], [0.7, 1.0, 1.0], [1.3, 1.1, 0.9], [1.0, 1.0, 1.1]])  # [P, 3]
     own = 0.2 + 0.4 * torch.rand(300, 3)
     vertices, photos = (part.flatten() for part in torch.meshgrid(torch.arange(300), torch.arange(4), indexing="ij"))
-    seen = _Sightings(vertices, photos, torch.rand(1200) + 0.1, own[vertices] * done[photos])
+    seen = Sightings(vertices, photos, torch.rand(1200) + 0.1, own[vertices] * done[photos])
     gains = exposure_gains(seen, 300, 4)
     assert float(gains.log().mean(0).abs().max()) < 1e-6
     evened = done * gains
