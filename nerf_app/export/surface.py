@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MOST_VIEWS = 100  # that are rendered
 VOXELS = 12_000_000  # of a grid whose resolution nobody asked for
 FAINTEST = 2.0  # per cent of the surfaces that cameras see, which `density_surface` may miss
+AGREEING = {True: 1, False: 3}  # pictures that must see a surface at a place, by is_bounded: what was cut out is sure
+CLEAR = 0.99  # truncations before all surfaces on average: free
 TRUNCATION = 5  # voxels: how far from a surface a depth still counts
 BLOCK = 2  # voxels along the edge of what is looked at or not
 VOXEL_BYTES = 40  # of memory, at the worst moment
@@ -80,10 +82,10 @@ def tsdf_surface(run: "Run", box: Box, resolution: int | None, on_progress: Call
     views = depths_over(run, grid, on_progress)
     places = _near_surface(grid, views)
     sums = _fuse(grid, views, places, run.backend.threads)
-    weight, mean, square = (_dense(grid, places, values) for values in sums.unbind(1))
+    weight, mean, square, surface = (_dense(grid, places, values) for values in sums.unbind(1))
     spread = np.sqrt(np.maximum(square / np.maximum(weight, 1e-6) - (mean / np.maximum(weight, 1e-6)) ** 2, 0.0))
-    del square
-    is_known = weight > 0
+    is_known = (weight > 0) & ((surface >= min(AGREEING[run.is_bounded], len(views))) | (mean > CLEAR * weight))
+    del square, surface
     for axis in range(3):
         weight, mean = _smoothed(weight, axis), _smoothed(mean, axis)
     values = np.where(is_known, mean / np.maximum(weight, 1e-6), 1.0).astype(np.float32)
@@ -172,7 +174,8 @@ def _dense(grid: Grid, places: np.ndarray, values: Tensor) -> np.ndarray:
 
 
 def _fuse(grid: Grid, views: list[DepthView], places: np.ndarray, threads: int) -> Tensor:
-    """Over the views that have a say at a voxel: how many, the sum of their distances and of the squares: [N, 3].
+    """Over the views that have a say at a voxel: how many, the sum of their distances and of the squares, and how many of
+    them see a surface within the truncation: [N, 4].
 
     A distance is that from the voxel to what the view sees, along its axis, in units of the truncation, at most 1.
     """
@@ -180,11 +183,11 @@ def _fuse(grid: Grid, views: list[DepthView], places: np.ndarray, threads: int) 
 
     def work(part: np.ndarray) -> Tensor:
         points = torch.from_numpy(grid.points(_unravelled(part, grid)) - grid.box.centre).float()
-        sums = torch.zeros(len(part), 3)
+        sums = torch.zeros(len(part), 4)
         for view, cell in zip(views, cells, strict=True):
             distance, has_say = _distances(view, cell, points, grid)
             distance = torch.where(has_say, distance.clamp(max=1.0), 0.0)
-            sums += torch.stack([has_say.float(), distance, distance**2], 1)
+            sums += torch.stack([has_say.float(), distance, distance**2, (has_say & (distance < 1.0)).float()], 1)
         return sums
 
     with ThreadPoolExecutor(threads) as pool:

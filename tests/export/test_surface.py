@@ -79,7 +79,7 @@ def test_depth_spread_is_small_where_views_agree_and_grows_where_they_do_not():
     object.__setattr__(wrong[3], "world_from_camera", moved)
     grid = Grid.over(cube(), 32)
     places = surface._near_surface(grid, wrong)
-    weight, mean, square = surface._fuse(grid, wrong, places, 1).unbind(1)
+    weight, mean, square, _ = surface._fuse(grid, wrong, places, 1).unbind(1)
     known = weight > 0
     spread = (square / weight - (mean / weight) ** 2).clamp(min=0)[known].sqrt() * surface.TRUNCATION * grid.edge
     assert 0 <= np.median(steady) < 0.05 and np.isfinite(steady).all()
@@ -103,6 +103,19 @@ def test_a_lens_that_looks_past_its_own_middle_is_followed_to_where_it_looks():
     views = views_at([pose_looking(CENTRE + (2.5, 0.0, 0.2), CENTRE + (2.5, -3.0, 0.2))], aside)
     seen = depth_views(shape_run(views, ball()), views, lambda view: 30.0, cube(1.9), lambda done: None)
     assert len(np.concatenate([view.points() for view in seen])) > 300
+
+
+def test_in_a_place_without_end_three_pictures_must_agree_on_a_surface():
+    """Two photos that see what no other does may show a ghost; of an object that was cut out one photo is enough."""
+    views = views_at([pose_looking(CENTRE + (0.6 * x, -3.5, 0.0), CENTRE) for x in (-0.5, 0.5)])
+    for count, is_bounded, is_there in ((2, False, True), (3, False, False), (3, True, True)):
+        some = (*views, *views_at([pose_looking(CENTRE + (0.0, 3.5, 0.0), CENTRE + (0.0, 9.0, 0.0))] * (count - 2)))
+        run = shape_run(some, ball(), is_bounded)
+        if is_there:
+            assert len(tsdf_surface(run, cube(), 32, quiet).faces) > 200
+        else:
+            with pytest.raises(DataError, match="no surface in the crop"):
+                tsdf_surface(run, cube(), 32, quiet)
 
 
 def test_light_that_leaves_the_box_goes_through():
