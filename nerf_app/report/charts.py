@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nerf_app.export.frames import depth_colours
-from nerf_app.report.coverage import SECTORS, Map
+from nerf_app.report.coverage import SECTORS, WORTH_NAMING, Map
 from nerf_app.report.markup import Html, element
 
 WIDTH, HEIGHT = 440, 230  # of a chart, units that are about pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40  # margins
 MAP = 420  # side of the map
-LEAST_WEDGE = 0.0005  # of the surface: less is not drawn
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def top_view(seen: Map, described: str) -> Html:
         return half + scale * x, half - scale * y
 
     parts = []
-    if seen.is_inward and seen.missing.max() > LEAST_WEDGE:
-        parts += [_wedge(i, part / seen.missing.max(), at) for i, part in enumerate(seen.missing) if part > LEAST_WEDGE]
+    if seen.is_inward and seen.missing.max() > WORTH_NAMING:
+        parts += [_wedge(i, part / seen.missing.max(), at) for i, part in enumerate(seen.missing) if part > WORTH_NAMING]
         parts.append(element("circle", cx=half, cy=half, r=f"{1.12 * scale:.1f}", class_="axis"))
     for (x, y), is_thin in zip(seen.surface, seen.is_thin, strict=True):
         column, row = at(x, y)
