@@ -34,7 +34,7 @@ from nerf_app.flags import (
     positive,
     size,
 )
-from nerf_app.progress import Counter, closing_line, display_on, number, scene_lines, show_training
+from nerf_app.progress import Counter, closing_line, counted, display_on, number, scene_lines, show_training
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.splits import check_test
 
@@ -105,6 +105,12 @@ def declare_convert(parser: Parser) -> None:
     parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
     parser.add_argument("--to", required=True, choices=FORMATS, metavar="|".join(FORMATS), help="the format to write")
     add_settings(parser, {flag: name for flag, name in TRAINING.items() if name.startswith("scene.")})
+
+
+def declare_check(parser: Parser) -> None:
+    parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
+    parser.add_argument("--fix", type=Path, metavar="DIR", help="write a corrected copy there; photos are linked, not copied")
+    add_settings(parser, {flag: TRAINING[flag] for flag in ("--masks", "--allow-outside-root")})
 
 
 def declare_doctor(parser: Parser) -> None:
@@ -260,14 +266,42 @@ def convert(args: argparse.Namespace) -> int:
     config = config_of(args)
     check_test(config.scene.test, (args.scene, *args.scene.absolute().parents))
     from nerf_app import convert as conversion
-    place = args.scene.resolve()
-    out = args.out or Path(f"{(place.parent if place.is_file() else place).name}-{args.to}")
+    out = args.out or Path(f"{plain_name(args.scene.parent if args.scene.is_file() else args.scene)}-{args.to}")
     with display_on(sys.stderr) as display, console.when_interrupted("interrupted; nothing was left half-written"):
         photos, notes = conversion.convert(args.scene, args.to, out, config.scene, Counter(display, "photo"))
         for note in notes:
             display.line(note)
     console.emit(args, {"out": str(out), "format": args.to, "photos": photos, "notes": notes}, [str(out)])
     return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    out = args.out or Path(f"{plain_name(args.scene.parent if args.scene.is_file() else args.scene)}-check.png")
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out must end in .png, for it is a picture of the cameras, got {shown(out)}")
+    console.require_file(out)
+    from nerf_app.check.examine import examine
+    from nerf_app.check.mend import write_mended
+    from nerf_app.export.pictures import write_png
+    from nerf_app.scene.writing import require_new
+    if args.fix is not None:
+        require_new(args.fix)
+    with display_on(sys.stderr) as display, console.when_interrupted("interrupted; nothing was left half-written"):
+        found = examine(args.scene, config.scene, Counter(display, "photo"))
+        if found.picture is not None:
+            write_png(found.picture, out)
+        notes = [] if args.fix is None else write_mended(found, args.scene, args.fix, Counter(display, "copying photo"))
+        for note in notes:
+            display.line(note)
+    files = [str(path) for path, is_there in ((out, found.picture is not None), (args.fix, args.fix is not None)) if is_there]
+    faults = sum(finding.is_fault for finding in found.findings)
+    closing = f"{counted(faults, 'fault')}, {counted(len(found.findings) - faults, 'note')} on {counted(found.n_photos, 'photo')}"
+    result = {"format": found.format, "photos": found.n_photos, "findings": [finding.as_object() for finding in found.findings],
+              "conventions": {str(convention): share for convention, share in found.shares.items()}, "coverage": found.coverage,
+              "files": files, "notes": notes, "exit_code": found.exit_code}
+    console.emit(args, result, [*(line for finding in found.findings for line in finding.lines()), closing, *files])
+    return found.exit_code
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -303,6 +337,7 @@ COMMANDS = {
     "render": Command("a video or frames of new views along a camera path", "RUN", declare_render, render),
     "export": Command("mesh, depth, points or cameras for other programs", "RUN KIND", declare_export, export),
     "eval": Command("PSNR and SSIM of photos that training never saw", "RUN", declare_eval, evaluate),
+    "check": Command("what is wrong with a scene, and the cure, without training", "SCENE", declare_check, check),
     "convert": Command("the same cameras and photos in another format's files", "SCENE --to FORMAT", declare_convert, convert),
     "doctor": Command("versions, what computes here and how fast, every setting", "", declare_doctor, doctor),
 }

@@ -67,8 +67,8 @@ def test_the_program_and_the_module_are_the_same():
 
 def test_help_lists_the_commands_that_exist_and_no_others():
     listed = re.findall(r"^ {4}(\w+)", run("--help").stdout, re.MULTILINE)
-    assert listed == list(cli.COMMANDS) == ["reconstruct", "train", "resume", "render", "export", "eval", "convert",
-                                           "doctor"]
+    assert listed == list(cli.COMMANDS) == ["process", "reconstruct", "train", "resume", "render", "export", "eval",
+                                           "check", "convert", "doctor"]
 
 
 def test_every_command_takes_the_common_flags():

@@ -287,7 +287,7 @@ def test_sparse_points_go_to_those_who_hold_them_and_give_llff_its_bounds(tmp_pa
     points = OFFSET + 0.01 * np.random.randn(500, 3)
     (source / "transforms.json").unlink()
     write_colmap(views, source / "sparse/0", points)
-    run(source, "transforms", tmp_path / "first")
+    assert "500 sparse points go along, in grey" in run(source, "transforms", tmp_path / "first")
     run(tmp_path / "first", "colmap", tmp_path / "second")
     for folder in ("first", "second"):
         np.testing.assert_array_equal(read_listing(tmp_path / folder, SETTINGS)[0].points, points)

@@ -170,7 +170,7 @@ def _shows_object(found: Found, files: Sequence[PhotoFile], cameras: Sequence[Ca
         stride = -(-max(values.shape) // LOOKED_AT_SIDE)
         white = values[::stride, ::stride] > 127
         if white.any():
-            u, v = (0.5, 0.5) if aim is None else _position(cameras[i], poses[i], aim)
+            u, v = (0.5, 0.5) if aim is None else position(cameras[i], poses[i], aim)
             votes.append(white.mean() < 0.5 and _is_one_piece_at(white, u, v))
     return len(votes) > 0 and np.mean(votes) >= 0.8
 
@@ -185,7 +185,7 @@ def _is_one_piece_at(white: np.ndarray, u: float, v: float) -> bool:
     return bool(rows[0] <= row <= rows[-1] + 1 and columns[0] <= column <= columns[-1] + 1)
 
 
-def _position(camera: Camera, pose: np.ndarray, point: np.ndarray) -> tuple[float, float]:
+def position(camera: Camera, pose: np.ndarray, point: np.ndarray) -> tuple[float, float]:
     """Where a point falls, as parts of the width and height; the lens' bending is left out. Behind the camera: (-1, -1)."""
     x, y, z = pose[:3, :3].T @ (point - pose[:3, 3])
     if z >= 0.0:

@@ -68,6 +68,11 @@ def read(path: Path, settings: SceneSettings) -> Listing:
                    dropped=(*dropped, *without_entry(files, listed)))
 
 
+def is_instant_ngp(path: Path) -> bool:
+    """Whether what `read` would read there is instant-ngp's flavour."""
+    return read_transforms(path if os.path.isfile(path) else _main_files(path)[0]).is_instant_ngp
+
+
 def write(listing: Listing, folder: Path) -> list[str]:
     """nerfstudio's transforms.json, with masks, depth and points; notes on what it cannot say."""
     content = nerfstudio_words(listing.frames, listing.applied_transform)

@@ -44,3 +44,35 @@ def find_markers(grey: np.ndarray, families: Sequence[str] = MARKER_FAMILIES) ->
         markers += [Marker(family, number, np.float64(square.reshape(4, 2)))  # these lines count from the corner, as we do
                     for number, square in zip(numbers, squares, strict=True) if numbers.count(number) == 1]
     return markers
+
+
+@dataclass(frozen=True)
+class Features:
+    """Places in a picture that can be found again in another one (SIFT)."""
+
+    places: np.ndarray  # [N, 2] float64 x and y in pixels from the image's corner
+    descriptors: np.ndarray  # [N, 128] float32
+
+
+def find_features(grey: np.ndarray, most: int) -> Features:
+    """Those of a uint8 [H, W] picture, at most `most`, the strongest first."""
+    points, descriptors = cv2.SIFT_create(nfeatures=most).detectAndCompute(np.ascontiguousarray(grey), None)
+    if not points:
+        return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+    places = np.array([point.pt for point in points], np.float64) + 0.5  # OpenCV counts from the first pixel's centre
+    return Features(places, descriptors)
+
+
+def match_features(first: Features, second: Features, ratio: float = 0.8) -> np.ndarray:
+    """[M, 2] int64 rows of both that show the same: each the other's nearest, the runner-up clearly farther away."""
+    if min(len(first.places), len(second.places)) < 2:
+        return np.zeros((0, 2), np.int64)
+    matcher = cv2.BFMatcher(cv2.NORM_L2)
+    there, back = (_nearest(matcher, a, b, ratio) for a, b in ((first, second), (second, first)))
+    pairs = [(i, j) for i, j in there.items() if back.get(j) == i]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _nearest(matcher: cv2.BFMatcher, first: Features, second: Features, ratio: float) -> dict[int, int]:
+    found = matcher.knnMatch(first.descriptors, second.descriptors, k=2)
+    return {best.queryIdx: best.trainIdx for best, other in found if best.distance < ratio * other.distance}
