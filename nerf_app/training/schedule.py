@@ -7,7 +7,7 @@ from nerf_app.training.settings import TrainingSettings
 
 WARM_UP = 0.01  # part of the budget in which the learning rate rises
 FALL_BEGINS = 0.6  # part of the budget after which it falls
-GROWTH = 8.0  # of the samples in a step, from the budget's beginning until the rate falls
+GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
 class Budget:

@@ -10,7 +10,7 @@ class TrainingSettings:
     minutes: float | None = setting(5.0, "time budget; null: steps alone decide", low=0.001)
     steps: int | None = setting(None, "number of steps; with minutes, whichever ends first", low=1)
     clock: str = setting("wall", "what a minute is: wall, or cpu (process seconds divided by threads, for busy machines)", choices=("wall", "cpu"))
-    samples_per_step: int = setting(16384, "about so many samples are evaluated in a step at first, at last eight times as many; rays a step follow from it", low=256, high=1 << 22)
+    samples_per_step: int = setting(16384, "about so many samples are evaluated in a step at first, at last sixteen times as many; rays a step follow from it", low=256, high=1 << 22)
     learning_rate: float = setting(1e-2, "at the start, for the hash grid's table and the nets", low=1e-6)
     final_learning_rate: float = setting(0.1, "at the end, as a part of the first", low=1e-4, high=1.0)
     plateau: float = setting(0.3, "stop early when this last part of the budget brought no better validation score; 1 never stops", low=0.02, high=1.0)
