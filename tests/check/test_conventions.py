@@ -66,13 +66,14 @@ def test_moving_turning_and_scaling_the_world_changes_nothing():
 def test_rays_must_meet_in_front_of_both_cameras_and_on_the_same_line():
     poses = np.tile(np.eye(4), (2, 1, 1))
     poses[1, 0, 3] = 1.0  # a step to the right
-    ahead = np.array([[0.2, 0.1, -2.0], [0.2, 0.1, -2.0], [0.2, 0.1, -2.0], [0.0, 0.0, -1.0]])
+    ahead = np.array([[0.2, 0.1, -2.0], [0.2, 0.1, -2.0], [0.2, 0.1, -2.0], [0.0, 0.0, -1.0], [0.0, 0.0, -1.0]])
     there = ahead - [1.0, 0.0, 0.0]
     there[1] = [-1.8, -0.1, 2.0]  # the same ray's other end
     there[2, 1] += 0.1  # 25 px beside its line
     there[3] = [0.0, 0.0, -1.0]  # parallel: as good as infinitely far
+    there[4] = [0.0, 0.0, 1.0]  # the opposite way
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ahead, there)]
-    assert agreement(Matches(0, 1, tuple(unit), 500.0), poses, 2.0).tolist() == [True, False, False, True]
+    assert agreement(Matches(0, 1, tuple(unit), 500.0), poses, 2.0).tolist() == [True, False, False, True, False]
 
 
 def test_a_miss_is_measured_in_pixels():

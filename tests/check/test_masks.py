@@ -13,6 +13,7 @@ Y, X = np.mgrid[:40, :60]
 BALL = np.hypot(X - 30, Y - 20) < 14
 LOW = (np.hypot(X - 30, Y - 36) < 10)  # a tripod at the lower edge
 FEW = np.hypot(X - 12, Y - 8) < 4  # somebody passing by
+CROWD = (np.hypot(X - 30, Y - 20) < 6) | (np.hypot(X - 12, Y - 10) < 5) | (np.hypot(X - 48, Y - 30) < 5)
 SPOTS = (X % 10 < 3) & (Y % 10 < 3)
 NOTHING = np.zeros((40, 60), bool)
 
@@ -33,8 +34,8 @@ def test_masks_that_hide_the_thing_in_the_middle_are_found(tmp_path, is_inverted
     assert finding.is_fault and finding.is_mended and "0.jpg: 25% of its mask is black" in finding.evidence
 
 
-@pytest.mark.parametrize("black", [~BALL, LOW, FEW, SPOTS, NOTHING, ~NOTHING],
-                         ids=["object", "tripod", "passer-by", "spots", "nothing", "all"])
+@pytest.mark.parametrize("black", [~BALL, LOW, FEW, CROWD, SPOTS, NOTHING, ~NOTHING],
+                         ids=["object", "tripod", "passer-by", "crowd", "spots", "nothing", "all"])
 @pytest.mark.parametrize("is_inverted", [False, True])
 def test_masks_that_mean_what_they_say_are_not(tmp_path, black, is_inverted):
     assert findings(tmp_path, black, is_inverted) == []
