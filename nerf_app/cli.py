@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import nerf_app
 from nerf_app import console
 from nerf_app.config import to_yaml, values
-from nerf_app.errors import UsageError
+from nerf_app.errors import DataError, UsageError
 from nerf_app.exporting import declare_export, export
 from nerf_app.flags import (
     Override,
@@ -291,7 +291,10 @@ def check(args: argparse.Namespace) -> int:
         found = examine(args.scene, config.scene, Counter(display, "photo"))
         if found.picture is not None:
             write_png(found.picture, out)
-        notes = [] if args.fix is None else write_mended(found, args.scene, args.fix, Counter(display, "copying photo"))
+        try:
+            notes = [] if args.fix is None else write_mended(found, args.scene, args.fix, Counter(display, "copying photo"))
+        except DataError as error:  # what was found is worth reading all the same
+            notes, args.fix = [f"no corrected copy: {error}"], None
         for note in notes:
             display.line(note)
     files = [str(path) for path, is_there in ((out, found.picture is not None), (args.fix, args.fix is not None)) if is_there]

@@ -45,7 +45,7 @@ def draw(sketch: Sketch, title: str) -> np.ndarray:
 
         def to_page(places: np.ndarray, axes: np.ndarray = axes, centre: np.ndarray = centre) -> np.ndarray:
             return (places - middle) @ axes.T * scale + centre
-        if sketch.points is not None:
+        if sketch.points is not None and len(sketch.points):
             spots = to_page(sketch.points[::-(-len(sketch.points) // MOST_POINTS)])
             low, high = centre - PANEL / 2 * FINE, centre + PANEL / 2 * FINE
             for x, y in spots[((spots > low) & (spots < high)).all(1)]:

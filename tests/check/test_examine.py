@@ -137,8 +137,9 @@ def test_what_the_loader_would_refuse_is_a_finding_here(tmp_path, capsys, spoil,
     content = read(scene)
     spoil(content)
     write(scene, content)
-    code, result = check(scene, capsys=capsys)
+    code, result = check(scene, "--fix", tmp_path / "out", capsys=capsys)  # findings are told also where nothing can be copied
     assert code == 3 and words in faults(result)
+    assert str(tmp_path / "out") in result["files"] or "no corrected copy: " in result["notes"][0]
     assert all(finding["evidence"] and finding["cure"] for finding in result["findings"])
 
 
