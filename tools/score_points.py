@@ -16,9 +16,10 @@ import pycolmap
 import trimesh
 from scipy.spatial import cKDTree
 
-from nerf_app.export.cameras import COLMAP_IMAGES, colmap_model, write_colmap
 from nerf_app.export.crop import parse_crop
 from nerf_app.run import load_scene_of, open_run
+from nerf_app.scene.colmap_models import colmap_model
+from nerf_app.scene.colmap_writing import COLMAP_IMAGES, write_colmap
 from nerf_app.scene.scene import Scene
 
 FEATURES, NEIGHBOURS = 3000, 10  # of a photo; photos before and behind it that it is matched with
