@@ -31,7 +31,7 @@ LIBRARIES = {  # by their names in the package index
     "torch": "the arithmetic", "numpy": "arrays", "opencv-python-headless": "resizing and lens tests", "Pillow": "photos",
     "imageio": "EXR photos", "pillow-heif": "HEIF photos of phones", "msgspec": "reading scenes", "PyYAML": "settings",
     "safetensors": "scene files", "scikit-image": "SSIM", "av": "video", "rich": "the live display",
-    "fast-simplification": "meshes in fewer faces", "xatlas": "textures with few seams", "open3d": "two more ways to a mesh",
+    "fast-simplification": "meshes in fewer faces", "xatlas": "textures with few seams",
 }
 TIMED_SECONDS = 2.0
 TIMED_RAYS = 64  # through an untrained model, whose every cell counts as occupied
