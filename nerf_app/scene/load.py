@@ -268,6 +268,9 @@ def _silhouettes(photos: Photos, training: Sequence[int]) -> list[tuple[int, np.
         stride = -(-max(alpha.shape) // SILHOUETTE_SIDE)
         most = torch.nn.functional.max_pool2d(alpha[None].float(), stride, ceil_mode=True)[0]  # thin parts must not get lost
         result.append((i, (most > 127).numpy()))
+    if not any(silhouette.any() for _, silhouette in result):
+        raise DataError("every training photo is transparent everywhere, so there is nothing to learn from: correct the photos' "
+                        "alpha (or their object masks, which are white on the object), or save the photos without it.")
     return result
 
 

@@ -313,6 +313,13 @@ def test_masks_that_are_black_everywhere_end_the_program(tmp_path):
     assert "all 20 masks are black" in writer.refusal()
 
 
+def test_photos_that_are_transparent_everywhere_end_the_program(tmp_path):
+    writer = Writer(tmp_path, channels=4)
+    for name in writer.names:
+        save(tmp_path / name, np.zeros((SIDE, SIDE, 4), np.uint8))
+    assert "every training photo is transparent everywhere, so there is nothing to learn from" in writer.refusal()
+
+
 def test_one_black_mask_is_said(tmp_path):
     writer = Writer(tmp_path)
     save(tmp_path / "black.png", np.zeros((SIDE, SIDE), np.uint8))
