@@ -134,7 +134,7 @@ def test_of_two_values_for_one_setting_the_later_wins():
     (["render", "x", "--set", "field.kind=frequency"], "field.kind was decided when the run was trained"),
     (["resume", "x", "--out", "y"], "no --out"), (["reconstruct", "x", "--minutes", "0"], "training.minutes must be a number"),
     (["export", "x", "mash"], "mesh"), (["export", "x", "mesh", "--faces", "3"], "a whole number, at least 4, got 3"),
-    (["export", "x", "mesh", "--method", "poisson"], "tsdf"), (["export", "x", "mesh", "--resolution", "1e3"], "at least 8"),
+    (["export", "x", "mesh", "--method", "splats"], "tsdf"), (["export", "x", "mesh", "--resolution", "1e3"], "at least 8"),
     (["export", "x", "cameras", "--faces", "9"], "--faces is for mesh; cameras takes --frame."),
     (["export", "x", "mesh", "--split", "test"], "--split is for depth; mesh takes --method, --crop"),
     (["export", "x", "depth", "--watertight"], "--watertight is for mesh"),
