@@ -1,6 +1,7 @@
 """Open3D's ways to a surface, and what is said where it is not installed."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from nerf_app.errors import BackendUnavailable, DataError
 from nerf_app.export.crop import Box
 from nerf_app.export.extract import MeshPlan, extract_mesh
+from nerf_app.export.mesh_files import write_mesh
 from nerf_app.export.open3d import blocks_surface, poisson_surface
+from nerf_app.export.pointcloud import write_point_cloud
 from tests.export.shape_run import CENTRE, ball, edge_counts, quiet, shape_run, views_around
 from tests.export.test_surface import turned_axes, volume
 from tests.requires import requires
@@ -52,3 +55,22 @@ def test_without_open3d_it_is_named_before_anything_is_rendered(way, monkeypatch
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(BackendUnavailable, match=r"need Open3D .*pip install 'nerf-app\[open3d\]', or use --method tsdf"):
         way(None, None, None, quiet)
+
+
+@requires("open3d")
+def test_open3d_reads_our_points_and_meshes_back(tmp_path):
+    import open3d
+
+    run = shape_run(views_around(), ball())
+    cloud = write_point_cloud(run, tmp_path / "points.ply", quiet, count=500)
+    points = open3d.io.read_point_cloud(str(tmp_path / "points.ply"))
+    np.testing.assert_allclose(points.points, cloud.points)
+    np.testing.assert_allclose(points.normals, cloud.normals, atol=1e-6)
+    np.testing.assert_allclose(points.colors, cloud.colours, atol=0.6 / 255)
+    mesh = extract_mesh(run, MeshPlan(resolution=24), quiet)
+    mesh = replace(mesh, colours=np.full((len(mesh.vertices), 3), [10, 200, 30], np.uint8))
+    write_mesh(mesh, tmp_path / "mesh.ply", run.up)
+    found = open3d.io.read_triangle_mesh(str(tmp_path / "mesh.ply"))
+    np.testing.assert_allclose(found.vertices, mesh.vertices)
+    np.testing.assert_array_equal(found.triangles, mesh.faces)
+    np.testing.assert_allclose(np.asarray(found.vertex_colors)[0] * 255, [10, 200, 30], atol=0.6)
