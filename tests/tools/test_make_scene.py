@@ -81,7 +81,7 @@ def test_the_program_loads_every_photo_of_a_bundled_scene_without_a_flag(bundle)
 
 def test_bundled_scenes_stay_small():
     sizes = {path: path.stat().st_size for path in DATA.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 12.5e6  # two of the four scenes, which together get 25 MB
+    assert sum(sizes.values()) < 25e6
     assert all(size < 1.5e6 for size in sizes.values())
     assert "CC0" in (DATA / "LICENSE").read_text()
 
