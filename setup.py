@@ -81,7 +81,9 @@ setup(
         "sfm": ["pycolmap"],
         "open3d": ["open3d"],  # `export mesh --method blocks` and poisson
         "scenes": ["mitsuba", "fast-simplification", "trimesh", "scikit-image", "scipy"],  # tools/make_scene.py
-        "dev": ["pytest", "hypothesis", "ruff", "setuptools>=77", "wheel", "pycolmap", "trimesh", "scikit-image", "scipy"],
+        "gpu": ["triton>=3.6; sys_platform == 'linux'"],  # every CUDA build of torch brings it
+        "dev": ["pytest", "hypothesis", "ruff", "setuptools>=77", "wheel", "pycolmap", "trimesh", "scikit-image", "scipy",
+                "triton==3.7.1; sys_platform == 'linux'"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -1,5 +1,6 @@
 """For every test: what it needs is here or it is skipped by name, seeds are fixed, and memory nobody wrote holds NaN."""
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.requires import NEEDS, demanded, skip_or_fail
 
 if TYPE_CHECKING:
     from nerf_app.scene.scene import Scene
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are imported: here they run on the CPU, GPU or not
 
 
 def pytest_configure(config: pytest.Config) -> None:

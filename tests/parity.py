@@ -20,6 +20,12 @@ def runnable(implementations: dict[str, Callable[[], ModuleType]]) -> list:
     return [pytest.param(name, marks=requires(*NEEDS[name])) for name in implementations]
 
 
+def sized(implementations: dict[str, Callable[[], ModuleType]], sizes: list[tuple[int, ...]]) -> list:
+    """(name, *size) as parameters of a test; Triton, here in its interpreter, gets what has fewer than a thousand entries."""
+    return [pytest.param(name, *size, marks=requires(*NEEDS[name]))
+            for name in implementations for size in sizes if name != "triton" or max(size) < 1000]
+
+
 def value_and_gradients(fn: Callable, inputs: dict[str, Tensor | list[Tensor]], **constants) -> dict[str, Tensor]:
     """{"output 0": ..., "d_<input>": ...}: what fn(**inputs, **constants) gives, and one fixed random cotangent pulled back.
 

@@ -28,6 +28,7 @@ DOORS = {  # library: the modules that may import it; all others are free of it
     "trimesh": ("export.mesh_files",),
     "pycolmap": ("process.colmap",),
     "open3d": ("export.open3d",),
+    "triton": ("ops.*.*_triton",),
     "tinycudann": ("ops.*.tcnn",),
     "nerfacc": ("ops.*.nerfacc",),
 }

@@ -10,9 +10,9 @@ from nerf_app.ops.hashgrid import level_table
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
 from tests.ops.test_composite import random_samples
-from tests.parity import assert_close, runnable, value_and_gradients
+from tests.parity import assert_close, runnable, sized, value_and_gradients
 
-SIZES = [(1, 1), (3, 0), (7, 63), (40, 1000), (300, 4000)]
+SIZES = [(1, 1), (3, 0), (7, 63), (40, 300), (40, 1000), (300, 4000)]
 GEOMETRY, HARMONICS = 16, 16
 
 
@@ -38,8 +38,7 @@ def seen_by(module, rays, space, levels, is_view_dependent):
     return see
 
 
-@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
-@pytest.mark.parametrize("n_rays, n_samples", SIZES)
+@pytest.mark.parametrize("backend, n_rays, n_samples", sized(field_step.IMPLEMENTATIONS, SIZES))
 @pytest.mark.parametrize("is_bounded, is_view_dependent", [(True, True), (False, False)])
 def test_every_backend_agrees_with_the_small_references(backend, n_rays, n_samples, is_bounded, is_view_dependent):
     field, levels = random_field()
@@ -87,7 +86,8 @@ def test_what_lies_in_the_dark_is_neither_seen_nor_changed(backend):
     cut, _ = seen_by(field_step.IMPLEMENTATIONS[backend](), (origins, directions, fewer), Space(True), levels, True)(
         **field | {"table": again})
     cut.sum().backward()
-    assert torch.equal(cut, sums) and torch.equal(leaf.grad, again.grad)
+    assert torch.equal(cut, sums) and torch.equal(leaf.grad != 0, again.grad != 0)
+    assert_close(leaf.grad, again.grad, "gradient")  # torch's product of more rows may round otherwise, by where they lie
 
 
 @pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))

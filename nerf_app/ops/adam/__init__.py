@@ -17,4 +17,5 @@ from importlib import import_module
 IMPLEMENTATIONS = {
     "reference": lambda: import_module(f"{__name__}.reference"),
     "cpp": lambda: import_module(f"{__name__}.cpp"),
+    "triton": lambda: import_module(f"{__name__}.kernel_triton"),
 }

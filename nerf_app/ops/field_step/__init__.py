@@ -30,6 +30,8 @@ SEEN = 1e-5  # a sample that adds less than this to its ray is not asked for its
 IMPLEMENTATIONS = {
     "reference": lambda: import_module(f"{__name__}.reference"),
     "cpp": lambda: import_module(f"{__name__}.cpp"),
+    "triton": lambda: import_module(f"{__name__}.kernel_triton"),
+    "tcnn": lambda: import_module(f"{__name__}.tcnn"),
 }
 
 

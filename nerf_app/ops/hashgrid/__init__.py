@@ -25,6 +25,8 @@ from nerf_app.ops.hashgrid.levels import Level, level_table
 IMPLEMENTATIONS = {
     "reference": lambda: import_module(f"{__name__}.reference"),
     "cpp": lambda: import_module(f"{__name__}.cpp"),
+    "triton": lambda: import_module(f"{__name__}.kernel_triton"),
+    "tcnn": lambda: import_module(f"{__name__}.tcnn"),
 }
 
 __all__ = ["IMPLEMENTATIONS", "Level", "level_table"]

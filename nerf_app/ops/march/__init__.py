@@ -58,4 +58,5 @@ class Marched:
 IMPLEMENTATIONS = {
     "reference": lambda: import_module(f"{__name__}.reference"),
     "cpp": lambda: import_module(f"{__name__}.cpp"),
+    "triton": lambda: import_module(f"{__name__}.kernel_triton"),
 }

@@ -1,0 +1,89 @@
+"""Compiles every Triton kernel, as its host launches it, for GPUs that are not there; prints what the assembly shows.
+
+    python tests/ops/assembly.py CAPABILITY FOLDER
+
+A line of JSON for each kernel: name, constants, bytes of stack (what does not fit into registers), shared memory, and the
+kinds of reductions to global memory. Hosts run with their launches replaced, so types and constants are the real ones.
+FOLDER is for the cubins.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction, mangle_type
+
+ALIGNMENT = 16  # bytes, or numbers, of which Triton takes note
+LAUNCHES = {}
+
+
+def record(self, *args, grid, warmup=False, **kwargs):
+    """In place of a launch: what would be compiled for it."""
+    bound = dict(zip(self.arg_names, args)) | {name: value for name, value in kwargs.items() if name in self.arg_names}
+    options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
+    signature, constants, attributes = {}, {}, {}
+    for place, parameter in enumerate(self.params):
+        value = bound[parameter.name]
+        signature[parameter.name] = "constexpr" if parameter.is_constexpr else mangle_type(value)
+        if parameter.is_constexpr:
+            constants[parameter.name] = value
+        elif hasattr(value, "data_ptr") or (isinstance(value, int) and value % ALIGNMENT == 0):
+            attributes[place,] = [["tt.divisibility", ALIGNMENT]]
+    LAUNCHES.setdefault((self.__name__, str(signature), str(constants)), (self, signature, constants, attributes, options))
+
+
+def compile_all(capability: int, folder: Path) -> None:
+    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
+    for number, (fn, signature, constants, attributes, options) in enumerate(LAUNCHES.values()):
+        compiled = triton.compile(ASTSource(fn, signature, constants, attributes), target=GPUTarget("cuda", capability, 32),
+                                  options=options)
+        cubin = folder / f"{capability}-{number}.cubin"
+        cubin.write_bytes(compiled.asm["cubin"])
+        usage = subprocess.run([tools / "cuobjdump", "--dump-resource-usage", cubin], capture_output=True, text=True, check=True)
+        reductions = set(re.findall(r"(?:red|atom)\.global\S*", compiled.asm["ptx"]))
+        print(json.dumps({"name": fn.__name__, "constants": {key: str(value) for key, value in constants.items()},
+                          "gradient": signature.get("d_table_ptr"), "stack": int(re.search(r"STACK:(\d+)", usage.stdout)[1]),
+                          "shared": compiled.metadata.shared, "reductions": sorted(reductions)}), flush=True)
+
+
+def launch_everything() -> None:
+    """Each op's host once, with the sizes of the default field; where a captured step differs, that too."""
+    from nerf_app.config import Config
+    from nerf_app.model import RadianceModel
+    from nerf_app.ops.hashgrid.kernel_triton import add_table_gradient
+    from nerf_app.sampling.draws import Draws
+    from nerf_app.training.batches import PixelBatches
+    from nerf_app.training.captured import CapturedStep
+    from nerf_app.training.loop import Trainer
+    from tests.sphere import sphere_scene
+    from tests.training.test_captured import interpreted_ops
+    ops, config, scene = interpreted_ops(), Config(), sphere_scene(size=16)
+    for is_bounded in (True, False):
+        model = RadianceModel(config, is_bounded, ops)
+        trainer = Trainer(model, PixelBatches(scene, ops), None, config)
+        CapturedStep(trainer).launch(0.1)
+        batch = trainer.batches.draw(Draws(ops, 0, 0), 64)
+        for rendering in model.passes(batch.rays, None):
+            rendering.rgb.sum().backward()
+    nets, points = model.fields[-1].nets, torch.rand(64, 3, requires_grad=True)
+    features = ops.hashgrid.encode(points, nets.table, nets.levels)
+    count = torch.ones((), dtype=torch.int32)
+    add_table_gradient(points.detach(), features.detach().half(), nets.levels, torch.zeros(nets.table.shape).half(), count)
+    (ops.mlp.mlp(features, nets.density, None).sum() + ops.spherical_harmonics.spherical_harmonics(points).sum()).backward()
+    rays, t = torch.zeros(64, dtype=torch.int64), torch.rand(64, requires_grad=True)
+    weights = ops.composite.render_weights(t, t, t, rays, 16)
+    ops.composite.accumulate(weights, points, rays, 16).sum().backward()
+    ops.adam.adam_step(*torch.zeros(4, 64), 2, 0.1, 32)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+    JITFunction.run = record
+    launch_everything()
+    compile_all(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,34 @@
+"""Every Triton kernel compiles for GPUs that are not here, keeps its numbers in registers, and reduces in vectors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.requires import requires
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+VECTORS = {  # of four neighbouring features, by what the gradient is kept in
+    80: {"*fp16": "add.noftz.f16x2"}, 90: {"*fp32": "add.v4.f32"}, 120: {"*fp32": "add.v4.f32"}}
+ROOM = {80: 166_912, 90: 232_448, 120: 101_376}  # bytes of shared memory that a program may have
+
+
+@pytest.mark.slow
+@requires("triton")
+@pytest.mark.parametrize("capability", VECTORS)
+def test_every_kernel_compiles_without_spilling_and_gradients_are_added_in_vectors(capability, tmp_path):
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "tests/ops/assembly.py", str(capability), str(tmp_path)], cwd=ROOT, text=True,
+                          capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    kernels = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({kernel["name"] for kernel in kernels}) >= 25
+    assert not [kernel for kernel in kernels if kernel["stack"]]
+    assert not [kernel for kernel in kernels if kernel["shared"] > ROOM[capability]]
+    tables = [kernel for kernel in kernels if kernel["name"] == "hashgrid_backward"]
+    for dtype, vector in VECTORS[capability].items():
+        found = {reduction for kernel in tables if kernel["gradient"] == dtype for reduction in kernel["reductions"]}
+        assert found and all(reduction.endswith(vector) for reduction in found), found
