@@ -8,12 +8,13 @@ from types import ModuleType
 import torch
 
 from nerf_app.errors import BackendUnavailable, UsageError
-from nerf_app.ops import native
+from nerf_app.ops import gpu_choice, native
 from nerf_app.ops.machine import available_threads
 
 OPS = ("hashgrid", "mlp", "spherical_harmonics", "directional", "march", "composite", "field_step", "adam", "occupancy", "random",
        "raster")
 NAMES = ("triton", "tcnn", "cpp", "reference")  # the order in which `auto` tries them
+BESIDE = {"tcnn": ("triton",)}  # whose ops stand in where a backend has none; those that need no library are the reference's
 VARIABLE = "NERF_APP_BACKEND"
 
 
@@ -51,15 +52,18 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
         raise UsageError(f"a backend must be auto, {', '.join(NAMES)}; got {asked!r}"
                          + (f" from {VARIABLE}" if by == VARIABLE else ""))
     place = _find_device(device)
-    obstacles = {other: obstacle for other in NAMES if (obstacle := _obstacle(other, place))}
+    considered = NAMES if asked == "auto" else (asked,)  # a self-test is not made for nothing
+    obstacles = {other: obstacle for other in considered if (obstacle := _obstacle(other, place))}
     if asked in obstacles:
         raise BackendUnavailable(f"backend {asked} cannot run: {obstacles[asked]}; use --backend auto or reference"
                                  + (f", or unset {VARIABLE}" if by == VARIABLE else ""))
-    chosen = asked if asked != "auto" else next(other for other in NAMES if other not in obstacles)
+    chosen = asked if asked != "auto" else _best([other for other in NAMES if other not in obstacles], place)
     threads = threads or available_threads()
     torch.set_num_threads(1 if chosen == "cpp" else threads)  # beside the kernels torch has small things to do only
     if chosen == "cpp":
         native.set_threads(threads)
+    if place.type == "cuda":
+        torch.cuda.set_device(place.index or 0)  # where Triton launches
     reason = by if asked != "auto" else "; ".join(f"no {other}: {obstacle}" for other, obstacle in obstacles.items())
     why = f"{chosen} on {place}, {threads} thread{'s' if threads > 1 else ''}   ({reason})"
     return Backend(chosen, place, threads, why, **{op: _implementation(op, chosen) for op in OPS})
@@ -67,8 +71,8 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
 
 def _obstacle(name: str, device: torch.device) -> str | None:
     """Why a backend cannot run here, or None."""
-    if not any(name in _contract(op).IMPLEMENTATIONS for op in OPS):
-        return "not in this version"
+    if name in gpu_choice.LIBRARIES:
+        return gpu_choice.cannot_load(name, device) or _examined(name, device)[0]
     if name != "cpp":
         return None
     if device.type != "cpu":
@@ -80,10 +84,23 @@ def _obstacle(name: str, device: torch.device) -> str | None:
     return None
 
 
+def _examined(name: str, device: torch.device) -> tuple[str | None, float]:
+    """What the self-test says, and the seconds of a field step."""
+    ops, references = ({op: _implementation(op, which) for op in OPS} for which in (name, "reference"))
+    return gpu_choice.examined(name, ops, references, device)
+
+
+def _best(able: list[str], device: torch.device) -> str:
+    """Of the backends that are able, in their order, the first; of those for GPUs the fastest."""
+    for_gpus = [name for name in able if name in gpu_choice.LIBRARIES]
+    return min(for_gpus, key=lambda name: _examined(name, device)[1]) if for_gpus else able[0]
+
+
 def _implementation(op: str, name: str) -> ModuleType:
-    """An op's module of this backend, or the reference where the backend has none of its own."""
+    """An op's module of this backend, or else of the next one that has one and runs in the same place."""
     table = _contract(op).IMPLEMENTATIONS
-    return table.get(name, table["reference"])()
+    beside = [other for other in BESIDE.get(name, ()) if gpu_choice.is_there(other)]
+    return table[next(other for other in (name, *beside, "reference") if other in table)]()
 
 
 def _contract(op: str) -> ModuleType:

@@ -60,8 +60,8 @@ def test_threads_are_all_that_may_be_used_if_nobody_says():
     assert choose_backend("reference", "cpu").threads == available_threads() >= 1
 
 
-@pytest.mark.parametrize("name, reason", [("cpp", "not built"), ("triton", "not in this version"),
-                                          ("tcnn", "not in this version")])
+@pytest.mark.parametrize("name, reason", [("cpp", "not built"), ("triton", "computes on an NVIDIA GPU, not on cpu"),
+                                          ("tcnn", "computes on an NVIDIA GPU, not on cpu")])
 def test_a_backend_that_cannot_run_is_not_replaced_by_another(name, reason, no_library):
     with pytest.raises(BackendUnavailable, match=f"backend {name} cannot run: {reason}.*; use --backend auto"):
         choose_backend(name, "cpu")
@@ -124,3 +124,47 @@ def test_threads_are_whole_and_at_least_one(monkeypatch, quota, threads):
     monkeypatch.setattr(machine, "cpu_quota", lambda root: quota)
     unlimited = available_threads()
     assert unlimited == threads if threads else unlimited >= 1
+
+
+def on_a_gpu(monkeypatch, findings):
+    """As on a machine with a GPU where the libraries load and the self-test finds this: name -> (what is wrong, seconds)."""
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(backend.gpu_choice, "_import_failure", lambda library, cure: None)
+    monkeypatch.setattr(backend.gpu_choice, "examined", lambda name, ops, references, device: findings[name])
+
+
+@requires("triton")
+@pytest.mark.parametrize("findings, chosen", [
+    ({"triton": (None, 0.1), "tcnn": (None, 0.2)}, "triton"), ({"triton": (None, 0.2), "tcnn": (None, 0.1)}, "tcnn"),
+    ({"triton": ("fails", 0.0), "tcnn": (None, 0.1)}, "tcnn"), ({"triton": ("fails", 0.0), "tcnn": ("fails", 0.0)}, "reference")])
+def test_of_those_that_pass_the_self_test_the_fastest_computes_on_a_gpu(monkeypatch, findings, chosen):
+    on_a_gpu(monkeypatch, findings)
+    ops = choose_backend("auto", "auto", 1)
+    assert ops.name == chosen and ops.why.startswith(f"{chosen} on cuda")
+    assert all(f"no {name}: fails" in ops.why for name, (wrong, _) in findings.items() if wrong)
+
+
+@requires("triton")
+def test_a_kernel_that_fails_its_self_test_is_refused_by_name(monkeypatch):
+    on_a_gpu(monkeypatch, {"triton": ("fails its self-test: adam", 0.0), "tcnn": (None, 1.0)})
+    with pytest.raises(BackendUnavailable, match="backend triton cannot run: fails its self-test: adam; use --backend auto"):
+        choose_backend("triton", "cuda")
+
+
+def test_without_a_gpu_no_library_for_one_is_touched(monkeypatch):
+    monkeypatch.setattr(backend.gpu_choice, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    choose_backend("auto", "cpu", 1)
+
+
+@pytest.mark.parametrize("error", [ImportError("no module"), OSError("no device"), AttributeError("_C"), RuntimeError("nvcc")])
+def test_a_library_that_cannot_be_loaded_is_a_reason_not_a_crash(monkeypatch, error):
+    def broken(name):
+        raise error
+    monkeypatch.setattr(backend.gpu_choice, "import_module", broken)
+    backend.gpu_choice._import_failure.cache_clear()
+    reason = backend.gpu_choice.cannot_load("tcnn", torch.device("cuda"))
+    backend.gpu_choice._import_failure.cache_clear()
+    assert reason.startswith(f"tinycudann cannot be loaded ({type(error).__name__}: {error}): it needs nvcc")

@@ -1,0 +1,184 @@
+"""Whether a backend computes what the references do, on the device where it would: outputs and gradients, in about a second.
+
+A kernel that is wrong on some GPU must never be chosen there; how fast a right one is decides among several.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from nerf_app.ops.field_step import HashGridNets
+from nerf_app.ops.hashgrid.levels import level_table
+
+TOLERANCE = 2e-3  # of the largest number: gradients of matrices may be sums of TF32 products, which keep 10 bits
+HALF_TOLERANCE = 3e-2  # float16 all the way through two nets
+SIZE, TIMED_SIZE = 777, 1 << 16  # samples; odd on purpose
+REPETITIONS = 5
+Ops = Mapping[str, ModuleType]
+
+
+@dataclass(frozen=True)
+class Box:
+    """The scene's cube, as sampling/contraction.py has it."""
+
+    is_bounded: bool = True
+
+    def to_unit(self, points: Tensor) -> Tensor:
+        """[..., 3] scene coordinates -> [0, 1]."""
+        return (0.5 * (points + 1.0)).clamp(0.0, 1.0)
+
+    def distance_at(self, s: Tensor) -> Tensor:
+        """Equal steps."""
+        return s
+
+    def lattice_at(self, t: Tensor) -> Tensor:
+        """Equal steps."""
+        return t
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Samples, evenly many on each ray."""
+
+    t_starts: Tensor
+    t_ends: Tensor
+    ray_indices: Tensor
+    ray_starts: Tensor
+    ray_counts: Tensor
+
+
+class Numbers:
+    """The same random inputs on every device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.generator = device, torch.Generator().manual_seed(0)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Of order 1; with a hash table's beginnings a test proves nothing."""
+        return torch.randn(*shape, generator=self.generator).to(self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In [0, 1)."""
+        return torch.rand(*shape, generator=self.generator).to(self.device)
+
+    def field(self) -> HashGridNets:
+        """Of the default widths, with dense and hashed levels."""
+        levels = level_table(4, 4, 60, 12, 3)
+        nets = [self.normal(out, width) / width**0.5 for out, width in ((32, 16), (16, 32), (32, 32), (32, 32), (16, 32))]
+        table = self.normal(levels[-1].first + levels[-1].entries, 4)
+        return HashGridNets(table, levels, tuple(nets[:2]), tuple(nets[2:]), True)
+
+    def samples(self, count: int, on_a_ray: int = 7) -> tuple[Tensor, Tensor, Packed]:
+        """Rays through the cube's middle, and samples on them."""
+        n_rays = count // on_a_ray
+        directions = torch.nn.functional.normalize(self.normal(n_rays, 3), dim=1)
+        t = 0.1 + 0.1 * torch.arange(on_a_ray, device=self.device).repeat(n_rays)
+        rays = torch.arange(n_rays, device=self.device)
+        return 0.3 * (self.uniform(n_rays, 3) - 0.5), directions, Packed(
+            t, t + 0.1, rays.repeat_interleave(on_a_ray), rays * on_a_ray, torch.full_like(rays, on_a_ray))
+
+
+def pulled(fn: Callable[..., Tensor | tuple[Tensor, ...]], *inputs: Tensor) -> list[Tensor]:
+    """What a function gives, and the gradients by its inputs of one fixed sum of that."""
+    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    outputs = fn(*leaves)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = sum((output * torch.linspace(-1, 1, output.numel(), device=output.device).view_as(output)).sum()
+                for output in outputs)
+    return [output.detach() for output in outputs] + list(torch.autograd.grad(total, leaves))
+
+
+def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
+    """Outputs and gradients of each op for the same inputs."""
+    numbers, box = Numbers(device), Box()
+    field, (origins, directions, samples) = numbers.field(), numbers.samples(SIZE)
+    n_rays, x, near = len(origins), numbers.uniform(SIZE, 3), torch.full_like(origins[:, 0], 0.05)
+    grid, cells = numbers.uniform(9, 9, 9), (numbers.uniform(SIZE) * 9**3).long()
+    marched = ops["march"].march(origins, directions, near, near + 0.8, numbers.uniform(n_rays), 0.03, grid > 0.5, box, None)
+    state = [numbers.normal(SIZE) for _ in range(2)] + [torch.zeros(SIZE, device=device) for _ in range(2)]
+    state[1] *= numbers.uniform(SIZE) > 0.5
+    ops["adam"].adam_step(*state, 3, 1e-2, SIZE // 2)
+    ops["occupancy"].refresh(grid, cells, numbers.uniform(SIZE), 0.9)
+    matrices, density = len(field.density), 9 * numbers.uniform(len(samples.t_starts))
+    places = samples.t_starts, samples.t_ends, samples.ray_indices, n_rays
+
+    def see(table: Tensor, *nets: Tensor) -> tuple[Tensor, ...]:
+        learned = HashGridNets(table, field.levels, nets[:matrices], nets[matrices:], True)
+        return ops["field_step"].see(origins, directions, samples, box, learned)
+
+    return {
+        "hashgrid": pulled(lambda x, table: ops["hashgrid"].encode(x, table, field.levels), x, field.table),
+        "mlp": pulled(lambda x, *nets: ops["mlp"].mlp(x, nets, None), numbers.normal(SIZE, 16), *field.density),
+        "spherical_harmonics": pulled(ops["spherical_harmonics"].spherical_harmonics, directions),
+        "march": [marched.t_starts, marched.t_ends, marched.ray_indices, marched.ray_counts],
+        "composite": pulled(lambda density: ops["composite"].render_weights(density, *places), density),
+        "field_step": pulled(see, field.table, *field.density, *field.colour),
+        "adam": state, "occupancy": [grid],
+        "random": [ops["random"].philox(3, 1, 77, cells), ops["random"].uniform(3, 1, 77, cells)],
+    }
+
+
+def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]]:
+    """What a captured step is made of, with factors of either kind: loss, and gradients of the table and all matrices."""
+    from nerf_app.ops.field_step import kernel_triton as kernels
+    numbers = Numbers(device)
+    field, (origins, directions, samples) = numbers.field(), numbers.samples(SIZE)
+    table = field.table.to(torch.float16) if is_half else field.table
+    stages = kernels.FieldKernels(field, table, is_half)
+    passed = stages.forward(origins, directions, samples, Box(), samples.ray_counts.sum(dtype=torch.int32))
+    counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
+    background, truth = numbers.uniform(2, len(origins), 3)
+    totals, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
+    index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
+    d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
+    stages.backward(passed, index, count, gradients, d_table, d_matrices)
+    return {"captured step": [totals, d_table, *d_matrices]}
+
+
+def failure(name: str, ops: Ops, references: Ops, device: torch.device) -> str | None:
+    """The first op whose results are not the reference's, and how far they are apart; None where all are."""
+    torch.manual_seed(0)
+    try:
+        truth, found = findings(references, device), findings(ops, device)
+        wrong = next(filter(None, (_apart(op, found[op], truth[op], TOLERANCE) for op in truth)), None)
+        if wrong is None and name == "triton":
+            truth, found = half_findings(device, False), half_findings(device, True)
+            wrong = next(filter(None, (_apart(op, found[op], truth[op], HALF_TOLERANCE) for op in truth)), None)
+    except Exception as error:  # a compiler, a driver or a library of somebody else may raise anything
+        return f"fails its self-test ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})"
+    return wrong and f"fails its self-test: {wrong}"
+
+
+def _apart(op: str, found: list[Tensor], truth: list[Tensor], tolerance: float) -> str | None:
+    for number, (value, wanted) in enumerate(zip(found, truth, strict=True)):
+        if value.shape != wanted.shape:
+            return f"{op}, result {number}, has shape {list(value.shape)}, not {list(wanted.shape)}"
+        most = float(wanted.double().abs().max())
+        off = float((value.double() - wanted.double()).abs().max())
+        if not off <= (tolerance * most if value.is_floating_point() else 0.0):
+            return f"{op}, result {number}, is {off:.2g} off, of {most:.2g}"
+    return None
+
+
+def seconds(ops: Ops, device: torch.device) -> float:
+    """What a field step forward and backward takes, the shortest of a few."""
+    numbers, box = Numbers(device), Box()
+    field, (origins, directions, samples) = numbers.field(), numbers.samples(TIMED_SIZE)
+    leaf = field.table.requires_grad_()
+    times = []
+    for _ in range(REPETITIONS):
+        begin = _now(device)
+        sums, _ = ops["field_step"].see(origins, directions, samples, box, field)
+        torch.autograd.grad(sums.sum(), leaf)
+        times.append(_now(device) - begin)
+    return min(times)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
