@@ -12,7 +12,8 @@ from nerf_app.render import Rendering, over
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 
-CHUNK = 8192  # rays
+CHUNK = 8192  # rays at once
+GPU_CHUNK = 1 << 17  # on a GPU, which a chunk of the other size would not fill
 NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks for it
 
 
@@ -41,7 +42,7 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
     pixels = torch.arange(camera.width * camera.height, device=device)
     parts = []
     with torch.no_grad():
-        for chunk in pixels.split(CHUNK):
+        for chunk in pixels.split(GPU_CHUNK if device.type == "cuda" else CHUNK):
             rays = view_rays(batch, poses, 0, chunk // camera.width, chunk % camera.width)
             seen = model.render(rays, with_normals=with_normals)
             normals = seen.normals if with_normals else torch.zeros_like(seen.rgb)

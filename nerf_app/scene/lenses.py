@@ -10,6 +10,7 @@ would share a pixel, so nothing is said there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import atan, hypot, inf, pi, sqrt
 
 import numpy as np
@@ -71,8 +72,8 @@ class CameraBatch:
             else:
                 base, is_valid[rows] = self._straighten(cameras, picture[rows])
                 found[rows] = _ahead(base) if kind == PERSPECTIVE else _at_angle(base)
-        found = torch.nn.functional.normalize(found, dim=1) * found.new_tensor([1.0, -1.0, -1.0])
-        return found, is_valid
+        found = torch.nn.functional.normalize(found, dim=1)
+        return torch.cat([found[:, :1], -found[:, 1:]], 1), is_valid
 
     def project(self, camera_indices: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where points [R, 3] in OpenGL camera axes fall: x_px [R], y_px [R] float64, and is_visible [R] bool.
@@ -104,11 +105,14 @@ class CameraBatch:
 
     def _rows_by_kind(self, camera_indices: Tensor) -> list[tuple[int, Tensor | slice]]:
         """The kinds of lens that occur, each with its rays."""
-        present = torch.unique(self.kinds).tolist()
-        if len(present) == 1:
-            return [(present[0], slice(None))]
+        if len(self._kinds_present) == 1:
+            return [(self._kinds_present[0], slice(None))]
         kinds = self.kinds[camera_indices]
-        return [(kind, (kinds == kind).nonzero()[:, 0]) for kind in present]
+        return [(kind, (kinds == kind).nonzero()[:, 0]) for kind in self._kinds_present]
+
+    @cached_property
+    def _kinds_present(self) -> list[int]:
+        return torch.unique(self.kinds).tolist()  # once: on a device it waits for all that was launched before
 
     def _straighten(self, cameras: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of bending: picture [R, 2] -> base [R, 2], is_valid [R]. Newton's method in two dimensions."""

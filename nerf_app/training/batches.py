@@ -29,7 +29,10 @@ class PixelBatches:
     def __init__(self, scene: Scene, ops: Backend) -> None:
         device = ops.device
         indices = scene.indices("train")
-        self.photos, self.views = scene.photos, torch.tensor(indices, device=device)
+        photos = scene.photos
+        self.pixels, self.has_alpha = photos.pixels.to(device), photos.has_alpha  # [P, C] uint8
+        self.ignored = None if photos.ignored is None else photos.ignored.to(device)  # [P] bool
+        self.offsets = photos.offsets[torch.tensor(indices)].to(device)  # [V] a view's first pixel in them
         views = [scene.views[i] for i in indices]
         poses = np.stack([scene.normalisation.pose_to_scene(view.world_from_camera) for view in views])
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
@@ -47,9 +50,8 @@ class PixelBatches:
         pixel = flat - self.starts[which]
         rows, columns = pixel // self.widths[which], pixel % self.widths[which]
         rays = cast_rays(self.cameras, self.poses if poses is None else poses, which, columns + 0.5, rows + 0.5)
-        index = self.photos.flat_index(self.views[which], rows, columns)  # [R] in the store
-        values = self.photos.pixels[index].float() / 255.0  # [R, C]
-        alpha = values[:, 3] if self.photos.has_alpha else torch.ones_like(values[:, 0])
-        ignored = self.photos.ignored
-        counts = rays.is_valid if ignored is None else rays.is_valid & ~ignored[index]
+        index = self.offsets[which] + pixel  # [R] in the store
+        values = self.pixels[index].float() / 255.0  # [R, C]
+        alpha = values[:, 3] if self.has_alpha else torch.ones_like(values[:, 0])
+        counts = rays.is_valid if self.ignored is None else rays.is_valid & ~self.ignored[index]
         return Batch(rays, values[:, :3], alpha, counts)

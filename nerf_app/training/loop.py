@@ -1,5 +1,6 @@
 """FIELD → TRAINED FIELD: the step, and the generator that takes steps until the budget is used."""
 
+import dataclasses
 import math
 import threading
 from collections.abc import Iterator
@@ -8,13 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nerf_app.errors import Diverged
+from nerf_app.errors import Diverged, ResourceError
 from nerf_app.model import RadianceModel
 from nerf_app.photo_fit import PhotoFit
 from nerf_app.render import over
 from nerf_app.sampling.draws import BACKGROUND, Draws
 from nerf_app.sampling.occupancy import UNSEEN
 from nerf_app.training.batches import Batch, PixelBatches
+from nerf_app.training.captured import CapturedStep, can_capture
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, photo_loss
 from nerf_app.training.metrics import decibel
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 STEPS_PER_REFRESH = 8  # of the occupancy grid
 CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
+FEWEST_SAMPLES = 256  # a step
 LONG_STRIDE, LONG_STRIDE_PART = 2, 0.3  # lattice steps taken at once in the first part of the budget: rough forms need no more
 VALIDATIONS = 10  # in a whole budget, at most
 VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sample of training
@@ -58,14 +61,18 @@ class Trainer:
         self.bad_steps = self.returns = 0
         self.good = model.parameters.flat.clone()  # [P] where to go back to: of the best validation so far
         self.loss, self.rate = math.nan, math.nan  # of the last step
+        self.halved = False  # a step did not fit into memory
+        self.captured: CapturedStep | None = None  # holds a copy of the parameters: made anew where these are exchanged
 
     def step(self, fraction: float) -> tuple[float, float, int, int]:
-        """One step of the optimiser: loss, squared error, rays and samples of the step."""
+        """One step of the optimiser: loss, squared error, rays and samples of the step, or of the newest one known of."""
+        if self.captured is None and self.model.ops.name == "triton" and can_capture(self):
+            self.captured = CapturedStep(self)
+        if self.captured is not None:
+            return self.captured.step(fraction)
         model, ops = self.model, self.model.ops
         draws = Draws(ops, self.seed, self.steps_done)
-        self._refresh(draws)
-        if model.grid is not None:
-            model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
+        self.prepare(draws, fraction)
         rays = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS))
         batch = self.batches.draw(draws, rays, self.fit.poses())
         background = draws.uniform(BACKGROUND, rays)[:, :3]
@@ -86,6 +93,34 @@ class Trainer:
         ops.adam.adam_step(parameters.flat, parameters.gradients, self.first, self.second, self.steps_done, self.rate,
                            parameters.table_size)
         return loss, error, rays, samples
+
+    def prepare(self, draws: Draws, fraction: float) -> None:
+        """What comes before a step is taken."""
+        self._refresh(draws)
+        if self.model.grid is not None:
+            self.model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
+
+    def hear(self, loss: float, samples: int, rays: int, wanted: float, is_sound: bool) -> None:
+        """What became of a captured step of so many rays, a few steps later: rays follow the samples, bad steps are counted."""
+        self.loss, self.samples_since, self.samples_per_ray = loss, self.samples_since + samples, samples / max(rays, 1)
+        self.rays = min(max(wanted / max(self.samples_per_ray, 1e-3), 0.5 * rays, FEWEST_RAYS), 2.0 * rays, MOST_RAYS)
+        if is_sound:
+            self.bad_steps = 0
+        else:
+            self._skip()
+
+    def halve(self) -> Iterator[Note]:
+        """Goes on with half as many samples a step, after one did not fit into the GPU's memory; says so the first time."""
+        samples = self.settings.samples_per_step // 2
+        if samples < FEWEST_SAMPLES:
+            raise ResourceError(f"the GPU's memory has no room for a step of {FEWEST_SAMPLES} samples: close other programs that "
+                                "use it, or train with --device cpu.")
+        if not self.halved:
+            yield Note("a step did not fit into the GPU's memory: going on with half as many samples in each, or fewer")
+        self.settings, self.halved = dataclasses.replace(self.settings, samples_per_step=samples), True
+        self.rays, self.captured = max(0.5 * self.rays, FEWEST_RAYS), None
+        self.model.parameters.gradients.zero_()
+        torch.cuda.empty_cache()
 
     def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws) -> tuple[float, float, int]:
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
@@ -122,6 +157,7 @@ class Trainer:
         """Goes on from the best state so far at half the rate, knowing nothing else; steps count on, so other rays are drawn."""
         self.returns += 1
         self.model.parameters.flat.copy_(self.good)
+        self.captured = None
         self.first.zero_()
         self.second.zero_()
         if self.model.grid is not None:
@@ -189,6 +225,7 @@ class Trainer:
     def load(self, tensors: dict[str, Tensor], progress: dict[str, float | None], step: int) -> None:
         """Goes on from a saved state."""
         self.model.load(tensors)
+        self.captured = None
         for moment, name in zip((self.first, self.second), OPTIMISER):
             moment.copy_(tensors[name])
         self.good.copy_(tensors.get(GOOD, tensors["model.parameters"]))
@@ -211,7 +248,14 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
             reason = "budget" if fraction >= 1.0 else "plateau"
             break
         returns = trainer.returns
-        loss, error, rays, samples = trainer.step(fraction)
+        try:
+            loss, error, rays, samples = trainer.step(fraction)
+        except torch.OutOfMemoryError:
+            yield from trainer.halve()
+            continue
+        except torch.AcceleratorError as error:
+            raise ResourceError(f"the GPU failed in step {trainer.steps_done + 1} ({str(error).splitlines()[0]}): what was saved "
+                                "before is whole. Go on with nerf-app resume, with --device cpu if it fails again.") from error
         step, fraction = trainer.steps_done, budget.fraction(trainer.steps_done)
         if trainer.returns > returns:
             yield Note(f"{BAD_STEPS} steps in a row were skipped, the last one step {step}: going on from the best state so far "

@@ -1,0 +1,98 @@
+"""A training step made of the Triton kernels, in Triton's interpreter: what it learns, and that it reads nothing."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from nerf_app.model import RadianceModel
+from nerf_app.ops import backend
+from nerf_app.ops.backend import choose_backend
+from nerf_app.training import captured, loop
+from nerf_app.training.batches import PixelBatches
+from nerf_app.training.captured import CapturedStep
+from nerf_app.training.loop import Trainer
+from tests.requires import requires
+from tests.sphere import small_config, sphere_scene
+
+pytestmark = requires("triton")
+STEPS, RAYS = 20, 64
+SIZES = {"field.hidden_width": 16, "encoding.levels": 2, "sampling.steps": 32, "sampling.grid_resolution": 8,
+         "encoding.finest": 24, "training.samples_per_step": 1024}
+
+
+def interpreted_ops():
+    """Triton's kernels, which Triton's interpreter runs on the CPU."""
+    reference = choose_backend("reference", "cpu", 1)
+    ops = {op: backend._implementation(op, "triton") for op in backend.OPS}
+    return dataclasses.replace(reference, name="triton", **ops)
+
+
+def a_trainer(ops, monkeypatch):
+    """On the analytic ball, 64 rays in every step."""
+    monkeypatch.setattr(loop, "MOST_RAYS", RAYS)
+    config = small_config(STEPS, SIZES)
+    model = RadianceModel(config, True, ops)
+    return Trainer(model, PixelBatches(sphere_scene(size=16), ops), None, config)
+
+
+def losses(trainer):
+    return [trainer.step(step / STEPS)[0] for step in range(STEPS)]
+
+
+def test_twenty_steps_follow_the_references_losses_within_a_hundredth(monkeypatch):
+    trainer = a_trainer(interpreted_ops(), monkeypatch)
+    truth = losses(a_trainer(choose_backend("reference", "cpu", 1), monkeypatch))
+    found = losses(trainer)
+    assert isinstance(trainer.captured, CapturedStep)
+    assert truth[-1] < 0.8 * truth[0]
+    assert found == pytest.approx(truth, rel=0.01)
+
+
+def refuse(*_, **__):
+    raise AssertionError("the step read a number on the host")
+
+
+def test_a_step_reads_nothing_on_the_host(monkeypatch):
+    trainer = a_trainer(interpreted_ops(), monkeypatch)
+    step = CapturedStep(trainer)
+    step.step(0.0)  # cameras are sorted by kind, once
+    with monkeypatch.context() as patch:
+        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+            patch.setattr(torch.Tensor, name, refuse)
+        step.launch(0.1)
+    step.hear()
+    assert 0.0 < step.heard[0] < 1.0 and trainer.steps_done == 2
+
+
+def test_a_step_whose_loss_is_no_number_changes_nothing_and_is_counted(monkeypatch):
+    trainer = a_trainer(interpreted_ops(), monkeypatch)
+    trainer.step(0.0)
+    before, moments = trainer.model.parameters.flat.clone(), trainer.first.clone()
+    trainer.batches.pixels = torch.full_like(trainer.batches.pixels, torch.nan, dtype=torch.float32)
+    trainer.step(0.1)
+    assert trainer.bad_steps == 1
+    assert torch.equal(trainer.model.parameters.flat, before) and torch.equal(trainer.first, moments)
+    assert not trainer.model.parameters.gradients.any()
+
+
+def test_gradients_of_the_table_may_be_float16(monkeypatch):
+    tables = []
+    for dtype in (torch.float32, torch.float16):
+        trainer = a_trainer(interpreted_ops(), monkeypatch)
+        trainer.captured = CapturedStep(trainer)
+        if dtype == torch.float16:
+            trainer.captured.table_gradient = trainer.captured.table_gradient.to(dtype)
+        monkeypatch.setattr(captured.CapturedStep, "optimise", lambda self, totals: None)
+        trainer.captured.launch(0.1)
+        tables.append(trainer.captured.table_gradient.float())
+    assert float((tables[0] - tables[1]).norm()) < 2e-3 * float(tables[0].norm())  # 11 bits, summed a few times
+
+
+def test_rays_follow_the_samples_that_came_back(monkeypatch):
+    trainer = a_trainer(interpreted_ops(), monkeypatch)
+    monkeypatch.setattr(loop, "MOST_RAYS", 1 << 16)
+    trainer.hear(loss=0.1, samples=1000, rays=100, wanted=1500.0, is_sound=True)
+    assert trainer.rays == 150.0
+    trainer.hear(loss=0.1, samples=100, rays=100, wanted=1e6, is_sound=True)
+    assert trainer.rays == 200.0  # at most twice as many
