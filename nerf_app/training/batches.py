@@ -38,10 +38,11 @@ class PixelBatches:
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
         self.widths = torch.tensor([view.camera.width for view in views], device=device)
-        sizes = torch.tensor([view.camera.width * view.camera.height for view in views], device=device)
+        pixels = [view.camera.width * view.camera.height for view in views]
+        sizes = torch.tensor(pixels, device=device)
         self.ends = torch.cumsum(sizes, 0)  # [V] of each photo's pixels, all photos in a row
         self.starts = self.ends - sizes
-        self.total = int(self.ends[-1])
+        self.total = sum(pixels)
 
     def draw(self, draws: Draws, count: int, poses: Tensor | None = None) -> Batch:
         """`count` pixels, each pixel of each photo equally likely; `poses` [V, 4, 4] instead of the given ones."""

@@ -8,6 +8,7 @@ import torch
 from nerf_app.model import RadianceModel
 from nerf_app.ops import backend
 from nerf_app.ops.backend import choose_backend
+from nerf_app.scene import lenses
 from nerf_app.training import captured, loop
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.captured import CapturedStep
@@ -96,3 +97,22 @@ def test_rays_follow_the_samples_that_came_back(monkeypatch):
     assert trainer.rays == 150.0
     trainer.hear(loss=0.1, samples=100, rays=100, wanted=1e6, is_sound=True)
     assert trainer.rays == 200.0  # at most twice as many
+
+
+def test_a_step_touches_nothing_but_its_device(monkeypatch):
+    """On torch's device without memory, where nothing can be read or mixed with the CPU's; launches are looked at only."""
+    from triton.runtime.interpreter import GridExecutor
+    launched = set()
+
+    def look(self, *args, **_):
+        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
+        assert all(tensor.device.type == "meta" and tensor.is_contiguous() for tensor in tensors), self.fn.__name__
+        launched.add(self.fn.__name__)
+    monkeypatch.setattr(GridExecutor, "__call__", look)
+    trainer = a_trainer(dataclasses.replace(interpreted_ops(), device=torch.device("meta")), monkeypatch)
+    vars(trainer.batches.cameras)["_kinds_present"] = [lenses.PINHOLE]  # read once, before
+    step = CapturedStep(trainer)
+    step.host = step.numbers.expand(captured.RING, -1).clone()  # the copy to the host is the only way out
+    for _ in range(2):
+        step.launch(0.1)
+    assert {"march_fill", "show_and_compare", "hashgrid_backward", "adam", "occupancy_enter", "philox_words"} < launched
