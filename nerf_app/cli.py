@@ -62,7 +62,8 @@ def declare_train(parser: Parser) -> None:
 
 def declare_reconstruct(parser: Parser) -> None:
     parser.add_argument("scene", type=Path, metavar="SCENE",
-                        help="folder of posed photos, or its transforms.json; or a run folder, which goes on")
+                        help="folder of photos, with poses or without, its transforms.json, or a video; or a run folder, which "
+                             "goes on")
     parser.add_argument("--minutes", action=Override, const="training.minutes", dest="overrides", metavar="VALUE",
                         help="wall time of the whole job, at least half of it training (default 5)")
     add_settings(parser, {flag: name for flag, name in TRAINING.items() if flag != "--minutes"})
@@ -164,7 +165,7 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 
 def process(args: argparse.Namespace) -> int:
-    machine = machine_alone(args)
+    machine = machine_alone(args, "says nothing about where photos were taken")
     from nerf_app.ops.machine import available_threads
     from nerf_app.process.solve import Asked, closing_lines, process
     out = args.out or Path("scenes") / plain_name(args.source)
@@ -333,8 +334,8 @@ class Command:
 
 
 COMMANDS = {
-    "process": Command("photos without poses, or a video, become a scene", "PHOTOS|VIDEO", declare_process, process),
     "reconstruct": Command("the whole job, from photos to film, mesh and report", "SCENE", declare_reconstruct, reconstruct),
+    "process": Command("photos without poses, or a video, become a scene", "PHOTOS|VIDEO", declare_process, process),
     "train": Command("a posed photo folder becomes a radiance field in a run folder", "SCENE", declare_train, train),
     "resume": Command("go on with an interrupted or finished training", "RUN", declare_resume, resume),
     "render": Command("a video or frames of new views along a camera path", "RUN", declare_render, render),

@@ -118,11 +118,11 @@ def machine_of(args: argparse.Namespace) -> MachineSettings:
     return with_overrides(Config(), {name: value for name, value in overrides_of(args).items() if is_of_machine(name)}).machine
 
 
-def machine_alone(args: argparse.Namespace) -> MachineSettings:
-    """The same for commands that look at a finished run: nothing else can be set any more."""
+def machine_alone(args: argparse.Namespace, why: str = "was decided when the run was trained") -> MachineSettings:
+    """The same for commands that take no other settings, for most because they look at a finished run."""
     for name in overrides_of(args):
         if not is_of_machine(name):
-            raise UsageError(f"{name} was decided when the run was trained; here only machine.* can be set.")
+            raise UsageError(f"{name} {why}; here only machine.* can be set.")
     return machine_of(args)
 
 

@@ -25,16 +25,20 @@ from nerf_app.config import Config, with_overrides
 from nerf_app.console import finite
 from nerf_app.errors import NerfAppError, UsageError
 from nerf_app.ops.backend import choose_backend
+from nerf_app.process.solve import FRAMES, Asked, closing_lines, is_unposed, process
+from nerf_app.process.solve import MINUTES as MINUTES_OF_PROCESS
+from nerf_app.process.solve import expected_seconds as process_seconds
 from nerf_app.progress import Counter, Display, PlainDisplay, Whole, duration, scene_lines, show_training
 from nerf_app.run import Run
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Scene
-from nerf_app.scene.writing import write_bytes
+from nerf_app.scene.writing import made_folder, write_bytes
 from nerf_app.stages import STAGES, TRAINING, Given, expected_seconds
 from nerf_app.training.events import Event
 
 RECORD, REPORT, MINUTES, MACHINE = "jobs.json", "report", "training.minutes", "machine."
+POSES, SCENE = "poses", "scene"  # the stage that photos without poses need first; the folder for what comes of it
 TRAINING_PART = 0.5  # of the job's minutes, at least
 
 
@@ -93,6 +97,9 @@ class Job:
         asked = runs.portable(asked, self.folder, places)
         self.is_new_wish = self.before is None or known.asked | asked != known.asked
         self.record = dataclasses.replace(known, asked=known.asked | asked)
+        self.photos_path = self.scene_path  # as it was given; what is found of its poses is the scene
+        if POSES in known.done:
+            self.scene_path = self.folder / SCENE
         self.scene: Scene | None = None
         self.whole: Whole | None = None
         self.errors: dict[str, NerfAppError] = {}  # of the stages that failed
@@ -108,7 +115,7 @@ class Job:
 
     def plan(self, display: Display) -> None:
         """Loads the scene where no state tells of it, shares out the minutes, and says so."""
-        config = self.config
+        config, self.whole = self.config, Whole(display, {})
         ops = choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
         if checkpoint.has_state(self.folder):
             header = checkpoint.load(self.folder)[1]
@@ -117,6 +124,7 @@ class Job:
                 self.is_new_wish = False
                 self.record = dataclasses.replace(self.record, training_minutes=header.config[MINUTES])
         else:
+            self._find_poses(ops.threads)
             self.scene = load_scene(self.scene_path, config.scene)
             for line in scene_lines(self.scene):
                 display.line(line)
@@ -124,14 +132,34 @@ class Job:
         minutes = config.training.minutes
         expected = expected_seconds(views, is_bounded, minutes, ops.threads, ops.name == "reference")
         if self.is_new_wish:
-            share = None if minutes is None else max(TRAINING_PART * minutes, minutes - sum(expected.values()) / 60.0)
+            others = sum(expected.values()) + (self.record.done[POSES].seconds if POSES in self.record.done else 0.0)
+            share = None if minutes is None else max(TRAINING_PART * minutes, minutes - others / 60.0)
             self.record = dataclasses.replace(self.record, training_minutes=share)
         waiting = {name: seconds for name, seconds in expected.items() if not (self.is_trained and name in self.record.done)}
         training = 0.0 if self.is_trained else 60.0 * (self.record.training_minutes or 0.0)
-        self.whole = Whole(display, {TRAINING: training, **waiting})
+        self.whole.expect({TRAINING: training, **waiting})
         if waiting:
             lasts = "" if self.is_trained else f"{duration(training)} of training, then " if training else "training, then "
             display.line(f"plan      {lasts}about {duration(sum(waiting.values()))} for {', '.join(waiting)}")
+
+    def _find_poses(self, threads: int) -> None:
+        """Photos without poses, or a video, become a scene in the job's folder, which is the scene from then on."""
+        if self.photos_path is None or not is_unposed(self.photos_path):
+            return
+        config = self.config
+        minutes = MINUTES_OF_PROCESS if config.training.minutes is None else TRAINING_PART * config.training.minutes
+        asked = Asked(self.photos_path, self.folder / SCENE, minutes, FRAMES, threads, config.machine.seed)
+        self.whole.expect({POSES: sum(process_seconds(asked).values()), TRAINING: 60.0 * minutes})
+        self.whole.begin(POSES)
+        made_folder(self.folder)
+        self._save()  # the folder is known as that of a job that was begun
+        found = process(asked, self.whole)
+        for line in closing_lines(found):
+            self.whole.line(line)
+        self.whole.end(POSES)
+        facts = {"photos": found.photos, "placed": found.placed, "failed": [drop.name for drop in found.failed]}
+        self._keep(POSES, Done("", found.seconds, (SCENE,), facts))
+        self.scene_path = self.folder / SCENE
 
     def train(self, stop: threading.Event | None = None) -> None:
         """Trains, or goes on with it; `stop` ends it with the state saved."""
@@ -191,7 +219,7 @@ class Job:
 
     def _given(self, run: Run, scene: Scene) -> Given:
         done = self.record.done
-        seconds = {name: done[name].seconds for name in (TRAINING, *STAGES) if name in done}
+        seconds = {name: done[name].seconds for name in (POSES, TRAINING, *STAGES) if name in done}
         seconds |= {f"{name}, not made ({error})": 0.0 for name, error in self.errors.items()}
         return Given(run, scene, self.config.training.minutes, {name: one.facts for name, one in done.items()}, seconds)
 
@@ -223,7 +251,9 @@ class Job:
         if not is_begun(self.folder):
             return f"interrupted{where}; nothing was made yet"
         saved = [] if TRAINING in self.record.done or not checkpoint.has_state(self.folder) else ["the training so far"]
-        kept = [*saved, *(name for name in (TRAINING, *STAGES) if name in self.record.done)]
+        kept = [*saved, *(name for name in (POSES, TRAINING, *STAGES) if name in self.record.done)]
+        if self.whole and self.whole.stage == POSES:
+            kept.append("what is known of the poses")
         return f"interrupted{where}; kept: {', '.join(kept) or 'nothing'}. `nerf-app reconstruct {self.folder}` goes on"
 
     def _keep(self, name: str, done: Done) -> None:

@@ -177,6 +177,10 @@ class Whole:
     def line(self, text: str) -> None:
         self.display.line(text)
 
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """What is still to be done, where more has become known of it."""
+        self._seconds = dict(seconds)
+
     def begin(self, stage: str) -> None:
         self.stage = stage
         self.progress(0.0, "begins", None)

@@ -67,7 +67,7 @@ def test_the_program_and_the_module_are_the_same():
 
 def test_help_lists_the_commands_that_exist_and_no_others():
     listed = re.findall(r"^ {4}(\w+)", run("--help").stdout, re.MULTILINE)
-    assert listed == list(cli.COMMANDS) == ["process", "reconstruct", "train", "resume", "render", "export", "eval",
+    assert listed == list(cli.COMMANDS) == ["reconstruct", "process", "train", "resume", "render", "export", "eval",
                                            "check", "convert", "doctor"]
 
 

@@ -24,6 +24,7 @@ def neighbours(descriptors: Sequence[np.ndarray], count: int, seed: int) -> np.n
     words = visual_words(np.concatenate(photos), rng)
     vectors = np.stack([vlad(one, words) for one in photos])  # [V, K·128]
     alike = vectors @ vectors.T
+    alike[:, [len(one) == 0 for one in photos]] = -2.0
     np.fill_diagonal(alike, -np.inf)
     return np.argsort(-alike, axis=1, kind="stable")[:, :min(count, len(photos) - 1)]
 

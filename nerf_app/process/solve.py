@@ -26,6 +26,7 @@ from nerf_app.process.photos import IMAGES, Gathered, Photo, gather, photo_files
 from nerf_app.progress import Counter, Display, Whole, counted, duration
 from nerf_app.scene import colmap, transforms
 from nerf_app.scene.colmap_files import read_images, world_from_camera
+from nerf_app.scene.load import is_scene
 from nerf_app.scene.normalise import estimate_up
 from nerf_app.scene.paths import shown
 from nerf_app.scene.poses import opengl_from_opencv
@@ -98,8 +99,8 @@ class Found:
 
 
 def is_unposed(path: Path) -> bool:
-    """Whether a path is a video, or a folder with photos, where nothing else is known of it."""
-    return is_video(path) or path.is_dir() and bool(photo_files(path))
+    """Whether a path is a video, or a folder with photos and nothing that would tell where they were taken."""
+    return is_video(path) or path.is_dir() and not is_scene(path) and bool(photo_files(path))
 
 
 def process(asked: Asked, display: Display) -> Found:
@@ -115,7 +116,7 @@ def process(asked: Asked, display: Display) -> Found:
     progress = read_as(Progress, asked.work / PROGRESS)
     if progress is None or progress.fingerprint != fingerprint:
         progress = Progress(asked.source_from_out, fingerprint)
-    steps = Steps(asked, Whole(display, expected_seconds(asked, len(files))), progress)
+    steps = Steps(asked, Whole(display, expected_seconds(asked)), progress)
     photos = steps.gather(files)
     steps.pair(photos)
     return steps.finish(steps.place(photos), began)
@@ -148,9 +149,9 @@ def given_files(asked: Asked) -> list[Path]:
     return files
 
 
-def expected_seconds(asked: Asked, n_files: int) -> dict[str, float]:
+def expected_seconds(asked: Asked) -> dict[str, float]:
     """How long each step should take; rough, and good enough for a bar."""
-    count = asked.frames if is_video(asked.source) else n_files
+    count = asked.frames if is_video(asked.source) else len(photo_files(asked.source))
     pairs = min(count * (count - 1) / 2 * PAIR_SECONDS, max(30.0 * asked.minutes, EXHAUSTIVE**2 / 2 * PAIR_SECONDS))
     return {"photos": PHOTO_SECONDS * count / 2, "features": FEATURE_SECONDS * count / asked.threads,
             "pairs": pairs / asked.threads, "poses": PLACE_SECONDS * count}

@@ -149,13 +149,18 @@ def read_listing(path: Path, settings: SceneSettings) -> tuple[Listing, list[str
     return listing, notes
 
 
+def is_scene(path: Path) -> bool:
+    """Whether its files are those of some format, or were meant to be."""
+    return any(module.recognises(path) or module.missing(path) for module in FORMATS)
+
+
 def _unknown(path: Path) -> str:
     """What was found where no format fits, and what is missing for the nearest."""
     lacking = [lack for module in FORMATS if (lack := module.missing(path))]
     if lacking:
         return f"{shown(path)} is no scene: {lacking[0]} (found {_contents(path)})."
     cure = ("there must be transforms.json, transforms_train.json, a COLMAP model (sparse/0) or "
-            "poses_bounds.npy; photos alone need poses first, from COLMAP for instance")
+            "poses_bounds.npy; photos alone and videos need poses first: `nerf-app process` finds them")
     return f"{shown(path)} is no scene of a known format: found {_contents(path)}; {cure}."
 
 
