@@ -149,7 +149,8 @@ class Job:
         config = self.config
         minutes = MINUTES_OF_PROCESS if config.training.minutes is None else TRAINING_PART * config.training.minutes
         asked = Asked(self.photos_path, self.folder / SCENE, minutes, FRAMES, threads, config.machine.seed)
-        self.whole.expect({POSES: sum(process_seconds(asked).values()), TRAINING: 60.0 * minutes})
+        training = 60.0 * TRAINING_PART * (config.training.minutes or 0.0)
+        self.whole.expect({POSES: sum(process_seconds(asked).values()), TRAINING: training})
         self.whole.begin(POSES)
         made_folder(self.folder)
         self._save()  # the folder is known as that of a job that was begun

@@ -30,16 +30,13 @@ def run(task: str, on_progress: Callable[[int, int], None], **arguments: Any) ->
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(nerf_app.__file__).parent.parent),
                                                                 *filter(None, [os.environ.get("PYTHONPATH")])])}
     with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen([sys.executable, "-m", PROGRAM],  # noqa: S603 (ourselves, no shell)
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=environment,
-                                   text=True, encoding="utf-8", start_new_session=True)  # Ctrl-C is for us alone
-        try:
-            answer = _converse(process, {"task": task, "arguments": arguments}, on_progress)
-        finally:
-            process.kill()
-            process.wait()
-            process.stdin.close()
-            process.stdout.close()
+        with subprocess.Popen([sys.executable, "-m", PROGRAM],  # noqa: S603 (ourselves, no shell)
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=environment,
+                              text=True, encoding="utf-8", start_new_session=True) as process:  # Ctrl-C is for us alone
+            try:
+                answer = _converse(process, {"task": task, "arguments": arguments}, on_progress)
+            finally:
+                process.kill()
         if answer is not None:
             return answer["result"]
         words.seek(0)

@@ -23,7 +23,10 @@ from nerf_app.process.retrieval import neighbours
 Tell = Callable[[int, int], None]  # how many are done, of how many
 
 EVERY_SECONDS = 0.5  # progress is told
-CAMERA_MODEL = "OPENCV"
+MODELS = {False: ("SIMPLE_RADIAL", 1, 1), True: ("OPENCV", 2, 4)}  # whether photos are many -> focal lengths, lens coefficients
+MANY = 12  # photos through one camera: fewer do not tell eight numbers of it
+PHONE = 0.85  # focal length by the longer side, where EXIF says none
+LONGEST = (60, 10)  # seconds of one try, and for each photo: some sets would never end
 BLOCK = 50  # photos: the features of two blocks are kept in memory while their pairs are matched
 WORD_FEATURES = 1000  # of a photo, the largest ones, that its visual words are counted over
 
@@ -37,10 +40,11 @@ def features(tell: Tell, *, database: str, photos: str, groups: Sequence[dict[st
     for group in groups:
         fresh = [name for name in group["names"] if name not in known]
         if fresh:
-            options = pycolmap.ImageReaderOptions(camera_model=CAMERA_MODEL)
+            model, n_focals, n_bends = MODELS[len(group["names"]) >= MANY]
+            options = pycolmap.ImageReaderOptions(camera_model=model, default_focal_length_factor=PHONE)
             if group["focal"]:
                 centre = group["width"] / 2, group["height"] / 2
-                options.camera_params = ",".join(map(str, (group["focal"], group["focal"], *centre, 0, 0, 0, 0)))
+                options.camera_params = ",".join(map(str, (*[group["focal"]] * n_focals, *centre, *[0] * n_bends)))
             pycolmap.import_images(database, photos, pycolmap.CameraMode.SINGLE, fresh, options)
     options = pycolmap.FeatureExtractionOptions(max_image_size=size, num_threads=threads)
     options.sift.max_num_features = most
@@ -106,14 +110,13 @@ def reconstruct(tell: Tell, *, database: str, photos: str, out: str, total: int,
     """The largest model that comes of the matches, written to `out`; how many photos it holds, 0 where there is none."""
     options = pycolmap.IncrementalPipelineOptions(num_threads=threads, random_seed=seed, min_model_size=3)
     options.mapper.random_seed = options.triangulation.random_seed = seed
+    options.max_runtime_seconds = LONGEST[0] + LONGEST[1] * total
     if is_relaxed:
-        options.init_num_trials = 400
         options.mapper.init_min_num_inliers = 50
         options.mapper.init_min_tri_angle = 6.0
         options.mapper.abs_pose_min_num_inliers = 15
         options.mapper.abs_pose_min_inlier_ratio = 0.15
         options.mapper.abs_pose_max_error = 16.0
-        options.mapper.max_reg_trials = 6
     placed = 0
 
     def one_more() -> None:

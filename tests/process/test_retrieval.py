@@ -33,8 +33,8 @@ def test_neighbours_are_those_of_a_search_through_all():
         vectors.append(np.concatenate(sums) / np.linalg.norm(np.concatenate(sums)))
         np.testing.assert_allclose(vlad(one, words), vectors[-1], atol=1e-5)
     for photo, row in enumerate(neighbours(photos, 6, seed=3)):
-        others = sorted((other for other in range(7) if other != photo), key=lambda other: -float(vectors[photo] @ vectors[other]))
-        assert row.tolist() == others
+        others = [other for other in range(7) if other != photo]
+        assert row.tolist() == sorted(others, key=lambda other: -float(vectors[photo] @ vectors[other]))
 
 
 def test_the_same_seed_gives_the_same_neighbours():
