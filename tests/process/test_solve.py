@@ -23,7 +23,6 @@ from nerf_app.progress import PlainDisplay
 from nerf_app.scene import colmap
 from nerf_app.scene.load import load_scene, read_listing
 from nerf_app.scene.settings import SceneSettings
-from nerf_app.stages import STAGES
 from tests.process.corner import photograph, poses, write_photos
 from tests.requires import requires
 from tests.sphere import SMALL
@@ -199,8 +198,7 @@ def test_the_command_prints_the_scene_last_and_json_holds_all(tmp_path, capsys):
 
 def test_a_job_on_photos_without_poses_finds_them_first(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in list(STAGES):
-        monkeypatch.delitem(STAGES, name)
+    monkeypatch.setattr(job, "STAGES", {})
     corner_photos(tmp_path / "photos", 4)
     flags = [part for name, value in SMALL.items() for part in ("--set", f"{name}={'null' if value is None else value}")]
 
