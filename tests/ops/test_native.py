@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -411,6 +412,12 @@ def test_a_library_that_was_cut_short_is_refused_rather_than_opened(elsewhere, p
     whole = (ROOT / "nerf_app/ops/native" / LIBRARY).read_bytes()
     (elsewhere / LIBRARY).write_bytes(whole[:int(part * len(whole))])
     assert f"{elsewhere / LIBRARY} ends too early; `nerf-app doctor --build`" in reason()
+
+
+def test_a_library_of_other_sources_is_refused_rather_than_called(elsewhere, monkeypatch):
+    shutil.copy(ROOT / "nerf_app/ops/native" / LIBRARY, elsewhere)
+    monkeypatch.setattr(native, "sources_digest", lambda: "0" * 16)
+    assert f"{elsewhere / LIBRARY} was compiled from other sources than these; `nerf-app doctor --build`" in reason()
 
 
 def test_a_library_that_is_none_is_refused(elsewhere):

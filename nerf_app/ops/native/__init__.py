@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nerf_app.errors import BackendUnavailable
-from nerf_app.ops.build import LIBRARY, LOG, targets
+from nerf_app.ops.build import LIBRARY, LOG, sources_digest, targets
 
 FOLDER = Path(__file__).parent
 PATH_VARIABLE, TARGET_VARIABLE = "NERF_APP_KERNELS", "NERF_APP_TARGET"  # for tests: another library, another of its targets
@@ -27,7 +27,10 @@ def library() -> ctypes.CDLL:
     try:
         if path.exists() and not _is_whole(path):
             raise OSError(f"{path} ends too early")
-        return ctypes.CDLL(str(path))
+        opened = ctypes.CDLL(str(path))
+        if _sources_of(opened) != sources_digest():
+            raise OSError(f"{path} was compiled from other sources than these")
+        return opened
     except OSError as error:
         reason = str(error) if asked or path.exists() else "not built"
         said = f"; at installation the compiler said: {log.read_text(encoding='utf-8').strip()}" if log.exists() else ""
@@ -91,6 +94,14 @@ def _is_whole(path: Path) -> bool:
         return False
     sections, (size, count) = struct.unpack_from("<Q", header, 40)[0], struct.unpack_from("<HH", header, 58)
     return path.stat().st_size >= sections + size * count
+
+
+def _sources_of(opened: ctypes.CDLL) -> str | None:
+    """The digest that the library was compiled with; None before there was one."""
+    if not hasattr(opened, "nerf_sources"):
+        return None
+    opened.nerf_sources.restype = ctypes.c_char_p
+    return opened.nerf_sources().decode()
 
 
 def _converted(argument: Any) -> Any:

@@ -139,6 +139,9 @@ extern "C" void nerf_run(int64_t n_tasks, void (*work)(void*, int64_t), void* co
     pool->run(n_tasks, work, context);
 }
 
+// What the library was compiled from.
+EXPORT const char* nerf_sources() { return SOURCES; }
+
 // The best of the targets that this processor has: 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
 EXPORT int nerf_best_target() {
 #if defined(__x86_64__)
