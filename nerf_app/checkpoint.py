@@ -71,6 +71,7 @@ class Header:
     up: Vector
     applied_transform: tuple[Row, Row, Row] | None
     notes: tuple[str, ...]
+    refined: tuple[ViewRecord, ...] = ()  # the photos that train, with refined poses; empty where the given ones were kept
 
     @property
     def n_training(self) -> int:
@@ -78,8 +79,10 @@ class Header:
         return sum(view.split == "train" for view in self.views)
 
     def scene_views(self) -> tuple[View, ...]:
-        """The views in input coordinates."""
-        return tuple(View(v.name, v.camera, np.array(v.world_from_camera, np.float64), v.split) for v in self.views)
+        """The views in input coordinates, as training left them."""
+        refined = {view.name: view for view in self.refined}
+        return tuple(View(v.name, v.camera, np.array(refined.get(v.name, v).world_from_camera, np.float64), v.split)
+                     for v in self.views)
 
     def normalisation(self) -> Normalisation:
         """The way between input and scene coordinates."""
@@ -90,10 +93,15 @@ def scene_facts(scene: Scene) -> dict[str, Any]:
     """The header's part that comes from the scene and never changes in a run."""
     return dict(
         photos_fingerprint=scene.photos.fingerprint,
-        views=tuple(ViewRecord(v.name, v.camera, _rows(v.world_from_camera), v.split) for v in scene.views),
+        views=view_records(scene.views),
         centre=tuple(scene.normalisation.centre.tolist()), scale=float(scene.normalisation.scale),
         is_bounded=scene.is_bounded, up=tuple(scene.up.tolist()), notes=scene.notes,
         applied_transform=None if scene.applied_transform is None else _rows(scene.applied_transform))
+
+
+def view_records(views: Iterable[View]) -> tuple[ViewRecord, ...]:
+    """Views in plain numbers."""
+    return tuple(ViewRecord(v.name, v.camera, _rows(v.world_from_camera), v.split) for v in views)
 
 
 def save(folder: Path, tensors: dict[str, Tensor], header: Header) -> None:

@@ -189,7 +189,7 @@ class Job:
     def make(self) -> Run:
         """Everything after training; what is there and right is left alone."""
         run = runs.open_run(self.folder, self.config.machine)
-        scene = self.scene or runs.load_scene_of(run, self.scene_path)
+        scene = runs.as_refined(run, self.scene) if self.scene else runs.load_scene_of(run, self.scene_path)
         for note in (run.note, runs.changes_since(run.header, scene)):
             if note:
                 self.whole.line(note)

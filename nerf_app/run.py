@@ -149,6 +149,8 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         trainer = _trainer(model, scene, config)
         yield Note(f"run       {folder}")
         yield Note(f"backend   {ops.why}")
+        if trainer.culled:
+            yield Note(f"culled    {trainer.culled:.0%} of the space, which no training photo or too few of them have in sight")
         yield from _train_and_save(trainer, scene, config, folder, Budget(config.training, ops.threads), stop)
 
 
@@ -213,13 +215,23 @@ def write_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
 
 def load_scene_of(run: Run, scene_path: str | Path | None = None) -> Scene:
     """The scene that a run was trained on, with the run's own splits and coordinates."""
-    return _known_scene(_scene_path(run.folder, run.header, scene_path), run.config, run.header)
+    return as_refined(run, _known_scene(_scene_path(run.folder, run.header, scene_path), run.config, run.header))
+
+
+def as_refined(run: Run, scene: Scene) -> Scene:
+    """The scene with the poses that training refined."""
+    poses = {view.name: view.world_from_camera for view in run.header.refined}
+    views = (dataclasses.replace(view, world_from_camera=np.array(poses.get(view.name, view.world_from_camera)))
+             for view in scene.views)
+    return dataclasses.replace(scene, views=tuple(views))
 
 
 def changes_since(header: Header, scene: Scene) -> str | None:
     """A sentence where a run's scene is not as it was when the run was saved."""
     facts = checkpoint.scene_facts(scene)
-    what = [what for what, key in (("photos", "photos_fingerprint"), ("cameras", "views")) if facts[key] != getattr(header, key)]
+    are_views_known = facts["views"] in (header.views, checkpoint.view_records(header.scene_views()))  # given, or refined
+    are_known = {"photos": facts["photos_fingerprint"] == header.photos_fingerprint, "cameras": are_views_known}
+    what = [name for name, is_known in are_known.items() if not is_known]
     return f"the {' and '.join(what)} changed since this run was trained" if what else None
 
 
@@ -245,7 +257,7 @@ def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path
     def save(seconds: float, is_over: bool = False) -> Saved:
         header = Header(format=checkpoint.FORMAT, app_version=nerf_app.__version__, step=trainer.steps_done, seconds=seconds,
                         backend=trainer.model.ops.why, config=values(saved_config), progress=trainer.progress(),
-                        scene_path=scene_path, **facts)
+                        scene_path=scene_path, refined=_refined(trainer, scene), **facts)
         checkpoint.save(folder, trainer.tensors(is_over), header)
         return Saved(trainer.steps_done)
 
@@ -263,6 +275,16 @@ def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path
             if isinstance(event, Stepped) and time.monotonic() - saved_at > pause:
                 yield _saved_or_told(save, event.seconds)
                 saved_at, pause = time.monotonic(), min(2.0 * pause, config.training.save_seconds)
+
+
+def _refined(trainer: Trainer, scene: Scene) -> tuple[checkpoint.ViewRecord, ...]:
+    """The training photos' views with their poses as training moved them, input coordinates; empty where it does not."""
+    poses = trainer.refined_poses()
+    if poses is None:
+        return ()
+    return checkpoint.view_records(
+        dataclasses.replace(scene.views[index], world_from_camera=scene.normalisation.pose_to_input(pose))
+        for index, pose in zip(scene.indices("train"), poses, strict=True))
 
 
 def _saved_or_told(save: Callable[[float], Saved], seconds: float) -> Saved | Note:

@@ -25,7 +25,9 @@ from tests.requires import requires
 from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_config, sphere_scene
 
 STEPS = 12
-KINDS = {"hashgrid": {"sampling.steps": 24, "sampling.grid_resolution": 8}, "frequency": TINY_NERF}
+GRID = {"sampling.steps": 24, "sampling.grid_resolution": 8}
+FITTED = {"photos.exposure": "affine", "photos.refine_poses": True, "losses.distortion": 0.01}
+KINDS = {"hashgrid": GRID, "frequency": TINY_NERF, "fitted": GRID | FITTED}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool3d
 
 from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays
@@ -37,13 +38,21 @@ class OccupancyGrid:
         self.space, self.ops, self.threshold, self.full_size = space, ops, settings.grid_threshold, settings.grid_resolution
         self.step_length = (1.0 if space.is_bounded else UNBOUNDED_STEP) * 2.0 * math.sqrt(3.0) / settings.steps  # scene units
         self.stride = 1  # steps that are taken at once
+        self.is_open = torch.ones(1, 1, 1, dtype=torch.bool, device=ops.device)  # [g, g, g] where something may be, of any size
         size = self._size_after(0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
 
     def load(self, values: Tensor) -> None:
         """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell."""
-        self.values = values.clone()
+        is_open = adaptive_max_pool3d(self.is_open[None].float(), values.shape)[0] > 0
+        self.values = values.masked_fill(~is_open, 0.0)
+        self.open_cells = is_open.view(-1).nonzero()[:, 0]  # [C] those that are asked
         self._mark()
+
+    def restrict(self, is_open: Tensor) -> None:
+        """Where not, [g, g, g] (z, y, x) over the unit cube, everything counts as empty for good."""
+        self.is_open = is_open
+        self.load(self.values)
 
     def grow(self, steps: int) -> None:
         """Brings the grid to the resolution for so many steps of training; a new cell begins with its parent's value."""
@@ -58,16 +67,16 @@ class OccupancyGrid:
         return self.full_size // divisor if self.full_size % 4 == 0 else self.full_size
 
     def refresh(self, density_fn: Callable[[Tensor], Tensor], draws: Draws, refreshes: int, count: int) -> None:
-        """Asks the field about the next `count` cells of an order that comes round to every cell, at a random place in each.
+        """Asks the field about the next `count` cells of an order that comes round to every open cell, at a random place in each.
 
         Args:
             density_fn: [N, 3] in the unit cube -> [N] per scene unit.
             refreshes: how many there were before this one.
         """
-        size, total = len(self.values), self.values.numel()
+        size, total = len(self.values), len(self.open_cells)
         count = min(count, total)
         order = torch.arange(count, device=self.ops.device) + refreshes * count
-        cells = (order % total) * CELL_STRIDE % total  # [M]
+        cells = self.open_cells[(order % total) * CELL_STRIDE % total]  # [M]
         corners = torch.stack([cells % size, cells // size % size, cells // size**2], 1)  # [M, 3] x, y, z
         unit = (corners + draws.uniform(CELLS, count)[:, :3]) / size
         lengths = self.space.step_length(self.space.from_unit(unit), self.step_length)

@@ -49,6 +49,12 @@ class Normalisation:
         poses[..., :3, 3] = self.to_scene(poses[..., :3, 3])
         return poses
 
+    def pose_to_input(self, scene_from_camera: np.ndarray) -> np.ndarray:
+        """The inverse of `pose_to_scene`."""
+        poses = np.array(scene_from_camera, np.float64)
+        poses[..., :3, 3] = self.to_input(poses[..., :3, 3])
+        return poses
+
 
 @dataclass(frozen=True)
 class Dropped:

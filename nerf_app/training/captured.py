@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nerf_app.sampling.draws import BACKGROUND, RAY_OFFSET, Draws
-from nerf_app.training.losses import HUBER, TERMS
+from nerf_app.training.losses import HUBER, weights_of
 from nerf_app.training.schedule import learning_rate, samples_wanted
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def can_capture(trainer: "Trainer") -> bool:
     """Whether these steps are of the kind described above."""
     from nerf_app.ops.field_step.kernel_triton import fits
     model, fit = trainer.model, trainer.fit
-    is_plain = fit.exposure is None and fit.pose is None and not any(getattr(trainer.losses, name) for name in TERMS)
+    has_terms = bool(weights_of(trainer.losses, model.space)) or trainer.losses.trimmed > 0
+    is_plain = fit.exposure is None and fit.pose is None and not has_terms
     return is_plain and model.grid is not None and model.fields[-1].nets is not None and fits(model.fields[-1].nets, is_half=True)
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from nerf_app.sampling.draws import BACKGROUND, Draws
 from nerf_app.sampling.occupancy import UNSEEN
 from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.captured import CapturedStep, can_capture
+from nerf_app.training.coverage import views_of_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, photo_loss
 from nerf_app.training.metrics import decibel
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
     from nerf_app.config import Config
 
 STEPS_PER_REFRESH = 8  # of the occupancy grid
+STEPS_PER_POSE = 4  # steps until poses move again: such a step takes three times as long
 CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
+TRIMMING_BEGINS = 0.25  # part of the budget: before the form is found, all errors are large
+PHOTOS_PER_VIEW = 8  # of few photos one may be all that sees a corner: so many must there be for each that is asked for
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
 FEWEST_SAMPLES = 256  # a step
 LONG_STRIDE, LONG_STRIDE_PART = 2, 0.3  # lattice steps taken at once in the first part of the budget: rough forms need no more
@@ -48,6 +53,7 @@ class Trainer:
     def __init__(self, model: RadianceModel, batches: PixelBatches, validation: Validation | None, config: "Config") -> None:
         self.model, self.batches, self.validation = model, batches, validation
         self.settings, self.losses, self.seed = config.training, config.losses, config.machine.seed
+        self.culled = self._cull(config.sampling.least_views)
         self.fit = PhotoFit(model.parameters, batches.poses, config.photos)
         self.first = torch.zeros_like(model.parameters.flat)  # [P] Adam's running mean of gradients
         self.second = torch.zeros_like(model.parameters.flat)  # [P] and of their squares
@@ -64,6 +70,17 @@ class Trainer:
         self.halved = False  # a step did not fit into memory
         self.captured: CapturedStep | None = None  # holds a copy of the parameters: made anew where these are exchanged
 
+    def _cull(self, least_views: int) -> float:
+        """Takes out of an unbounded space what fewer photos have in sight; the part of it, contracted, that this is."""
+        if self.model.grid is None or self.model.space.is_bounded or not least_views:
+            return 0.0
+        least_views = min(least_views, max(1, len(self.batches.poses) // PHOTOS_PER_VIEW))
+        is_open = views_of_cells(self.batches, self.model.space, self.model.ops) >= least_views
+        if not is_open.any():  # photos that have nothing in common: let each keep what it sees
+            return 0.0
+        self.model.grid.restrict(is_open)
+        return 1.0 - float(is_open.float().mean())
+
     def step(self, fraction: float) -> tuple[float, float, int, int]:
         """One step of the optimiser: loss, squared error, rays and samples of the step, or of the newest one known of."""
         if self.captured is None and self.model.ops.name == "triton" and can_capture(self):
@@ -74,10 +91,14 @@ class Trainer:
         draws = Draws(ops, self.seed, self.steps_done)
         self.prepare(draws, fraction)
         rays = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS))
-        batch = self.batches.draw(draws, rays, self.fit.poses())
+        poses = self.fit.poses()
+        if self.steps_done % STEPS_PER_POSE:
+            poses = poses.detach()
+        batch = self.batches.draw(draws, rays, poses)
         background = draws.uniform(BACKGROUND, rays)[:, :3]
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
-        loss, error, samples = self._backward(batch, background, truth, draws)
+        trimmed = self.losses.trimmed if fraction > TRIMMING_BEGINS else 0.0
+        loss, error, samples = self._backward(batch, background, truth, draws, trimmed)
         self.steps_done += 1
         self.samples_since += samples
         self.samples_per_ray = samples / rays
@@ -122,11 +143,13 @@ class Trainer:
         self.model.parameters.gradients.zero_()
         torch.cuda.empty_cache()
 
-    def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws) -> tuple[float, float, int]:
+    def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws,
+                  trimmed: float) -> tuple[float, float, int]:
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
         for rendering in self.model.passes(batch.rays, draws):
             rgb = over(self.fit.photographed(rendering, batch.rays.view_indices), background)
-            loss = loss + photo_loss(rgb, truth, batch.counts) + added_loss(rendering, batch, self.model, self.losses)
+            loss = loss + photo_loss(rgb, truth, batch.counts, trimmed)
+            loss = loss + added_loss(rendering, batch, self.model, self.losses)
             samples += rendering.weights.shape[0]
             squares = ((rgb.detach() - truth) ** 2).mean(1) * batch.counts
             error = squares.sum() / batch.counts.sum().clamp(min=1)
@@ -216,6 +239,10 @@ class Trainer:
         """What a scene file must hold to go on exactly; where training is over, nothing to go back to."""
         tensors = self.model.tensors() | dict(zip(OPTIMISER, (self.first, self.second)))
         return tensors if is_over else tensors | {GOOD: self.good}
+
+    def refined_poses(self) -> np.ndarray | None:
+        """[V, 4, 4] of the training photos in scene coordinates, camera to scene; None where the given ones are kept."""
+        return None if self.fit.pose is None else self.fit.poses().detach().cpu().numpy()
 
     def progress(self) -> dict[str, float | None]:
         """What training adapted, in plain numbers."""

@@ -1,5 +1,6 @@
 """What training makes small: the difference to the photos, and terms that the settings weigh."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -7,17 +8,26 @@ from torch import Tensor
 
 from nerf_app.model import RadianceModel
 from nerf_app.render import Rendering
+from nerf_app.sampling.contraction import Space
 from nerf_app.training.settings import LossSettings
 
 if TYPE_CHECKING:
     from nerf_app.training.batches import Batch
 
 HUBER = 0.1  # errors beyond this count linearly
+DISTORTION = 0.001  # weight in unbounded space, where haze has room
 
 
-def photo_loss(rgb: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
-    """Mean Huber loss over the rays that count: [R, 3], [R, 3], [R] bool -> []."""
+def photo_loss(rgb: Tensor, truth: Tensor, counts: Tensor, trimmed: float = 0.0) -> Tensor:
+    """Mean Huber loss over the rays that count: [R, 3], [R, 3], [R] bool -> [].
+
+    The part `trimmed` of them with the largest errors says nothing: whoever walked through a photo is among those.
+    """
     errors = torch.nn.functional.huber_loss(rgb, truth, reduction="none", delta=HUBER).mean(1)
+    if trimmed:
+        counted = errors.detach()[counts]
+        most = counted.kthvalue(max(math.ceil((1.0 - trimmed) * len(counted)), 1)).values if len(counted) else 0.0
+        counts = counts & (errors.detach() <= most)
     return mean_that_counts(errors, counts)
 
 
@@ -38,7 +48,14 @@ def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Te
 TERMS = {"distortion": distortion}  # by the setting that is its weight; each gives [] for a rendering of a batch
 
 
+def weights_of(settings: LossSettings, space: Space) -> dict[str, float]:
+    """The weight of each of TERMS that counts here."""
+    distortion = settings.distortion
+    if distortion is None:
+        distortion = 0.0 if space.is_bounded else DISTORTION
+    return {"distortion": distortion} if distortion else {}
+
+
 def added_loss(rendering: Rendering, batch: "Batch", model: RadianceModel, settings: LossSettings) -> Tensor | float:
     """The terms that have a weight, weighted: []."""
-    weights = {name: getattr(settings, name) for name in TERMS}
-    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights.items() if weight)
+    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights_of(settings, model.space).items())

@@ -26,4 +26,5 @@ class PhotoSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    distortion: float = setting(0.0, "weight of how far the light of a ray is spread along it: more keeps haze away", low=0.0)
+    trimmed: float = setting(0.0, "part of a step's rays, those with the largest errors, that is not believed: people walking through", low=0.0, high=0.5)
+    distortion: float | None = setting(None, "weight of how far the light of a ray is spread along it, against haze; null: 0.001 in unbounded space, none in a box", low=0.0)

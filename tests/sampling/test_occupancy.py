@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nerf_app.sampling.draws import Draws
-from nerf_app.sampling.occupancy import OccupancyGrid, OccupancySampler
+from nerf_app.sampling.occupancy import UNSEEN, OccupancyGrid, OccupancySampler
 from nerf_app.sampling.settings import SamplingSettings
 from tests.analytic import BOX, UNBOUNDED, crossing_rays, reference_ops
 
@@ -91,6 +91,30 @@ def test_cells_that_were_never_asked_count_as_occupied():
     assert grid.occupied.all()
     refresh(grid, lambda unit: torch.zeros(len(unit)), SIZE**3 // 2, times=1)
     assert int(grid.occupied.sum()) == SIZE**3 // 2
+
+
+@pytest.mark.parametrize("cells", [4, 16, 32])
+def test_closed_space_is_empty_at_every_resolution_and_is_never_asked(cells):
+    grid, asked = OccupancyGrid(SamplingSettings(grid_resolution=16), BOX, reference_ops()), []
+    is_open = torch.zeros(cells, cells, cells, dtype=torch.bool)
+    is_open[:, :cells // 2] = True  # the lower half along y
+    grid.restrict(is_open)
+    for turn, steps in enumerate((0, 300, 1000, 1001)):
+        grid.grow(steps)
+        size = len(grid.values)
+        assert torch.equal(grid.occupied, torch.zeros_like(grid.occupied).index_fill(1, torch.arange(size // 2), True))
+        grid.refresh(lambda unit: asked.append(unit) or torch.full((len(unit),), 100.0), Draws(grid.ops, 0, turn), turn, 100)
+    assert (torch.cat(asked)[:, 1] < 0.5).all()
+    grid.load(torch.full((16, 16, 16), UNSEEN))
+    assert not grid.occupied[:, 8:].any() and grid.occupied[:, :8].all()
+
+
+def test_space_that_is_seen_a_little_stays_open_in_a_coarser_grid():
+    grid = make_grid(size=8)
+    is_open = torch.zeros(64, 64, 64, dtype=torch.bool)
+    is_open[9, 17, 33] = True
+    grid.restrict(is_open)
+    assert grid.occupied.nonzero().tolist() == [[1, 2, 4]]
 
 
 def test_what_disappears_from_the_field_disappears_from_the_grid():

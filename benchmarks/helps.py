@@ -1,0 +1,67 @@
+"""Trains each set as it is by default, without each help, and with each that is off by default: a table for RESULTS.md.
+
+    python benchmarks/helps.py SET... [--minutes 5] [--clock cpu] [--threads N] [--only NAME ...]
+
+A help is a setting that real photos need; a row differs from the defaults in that one setting. Scores are of all test photos
+at full size. A set that stays as it is under a change (culling in a scene with bounds, say) still gets its row: the noise.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from common import machine_line
+
+import nerf_app  # noqa: F401 (before torch: it tells torch's threads not to spin)
+from nerf_app import run as runs
+from nerf_app.config import Config, with_overrides
+from nerf_app.scene.load import load_scene
+from nerf_app.training.events import Finished, Stepped
+
+HELPS = {
+    "defaults": {},
+    "no distortion loss": {"losses.distortion": 0.0},
+    "no culling": {"sampling.least_views": 0},
+    "finer steps": {"sampling.steps": 768},
+    "largest errors left out": {"losses.trimmed": 0.1},
+    "exposures fitted": {"photos.exposure": "affine"},
+    "poses refined": {"photos.refine_poses": True},
+    "none of them": {"losses.distortion": 0.0, "sampling.least_views": 0},
+}
+HEAD = "| set | row | PSNR | SSIM | steps | rays a step | samples a ray | machine |\n|---|---|---|---|---|---|---|---|"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What each help brings on real photos.")
+    parser.add_argument("sets", type=Path, nargs="+", metavar="SET")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", nargs="+", choices=HELPS, default=list(HELPS), metavar="ROW")
+    args = parser.parse_args()
+    print(HEAD)
+    for folder in args.sets:
+        for name in args.only:
+            config = with_overrides(Config(), {"machine.threads": args.threads, "training.clock": args.clock,
+                                               "training.minutes": args.minutes} | HELPS[name])
+            print(row(folder, name, config), flush=True)
+
+
+def row(folder: Path, name: str, config: Config) -> str:
+    """Trains, scores all test photos, and tells both."""
+    samples = rays = 0
+    scene, finished = load_scene(folder, config.scene), None
+    with tempfile.TemporaryDirectory() as place:
+        for event in runs.train_events(scene, config, Path(place) / "run"):
+            if isinstance(event, Stepped):
+                samples, rays = samples + event.samples, rays + event.rays
+            finished = event if isinstance(event, Finished) else finished
+        run = runs.open_run(Path(place) / "run", config.machine)
+        scores = runs.evaluate(run, scene)
+    ended = "" if finished.reason == "budget" else f" ({finished.reason} after {finished.seconds:.0f} s)"
+    return (f"| {folder.name} | {name}{ended} | {scores['psnr']:.2f} | {scores['ssim']:.4f} | {finished.step} | "
+            f"{rays / finished.step:,.0f} | {samples / rays:.0f} | {machine_line(run.backend.threads)} |")
+
+
+if __name__ == "__main__":
+    main()
