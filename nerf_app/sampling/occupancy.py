@@ -38,15 +38,17 @@ class OccupancyGrid:
         self.space, self.ops, self.threshold, self.full_size = space, ops, settings.grid_threshold, settings.grid_resolution
         self.step_length = (1.0 if space.is_bounded else UNBOUNDED_STEP) * 2.0 * math.sqrt(3.0) / settings.steps  # scene units
         self.stride = 1  # steps that are taken at once
-        self.is_open = torch.ones(1, 1, 1, dtype=torch.bool, device=ops.device)  # [g, g, g] where something may be, of any size
+        self.is_open: Tensor | None = None  # [g, g, g] where something may be, of any size; None: everywhere
         size = self._size_after(0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
 
     def load(self, values: Tensor) -> None:
         """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell."""
-        is_open = adaptive_max_pool3d(self.is_open[None].float(), values.shape)[0] > 0
-        self.values = values.masked_fill(~is_open, 0.0)
-        self.open_cells = is_open.view(-1).nonzero()[:, 0]  # [C] those that are asked
+        self.values, self.open_cells = values.clone(), torch.arange(values.numel(), device=values.device)  # [C] that are asked
+        if self.is_open is not None:
+            is_open = adaptive_max_pool3d(self.is_open[None].float(), values.shape)[0] > 0
+            self.values[~is_open] = 0.0
+            self.open_cells = is_open.view(-1).nonzero()[:, 0]
         self._mark()
 
     def restrict(self, is_open: Tensor) -> None:
