@@ -31,6 +31,13 @@ def rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS: tl.constexpr):
 
 
 @triton.jit
+def chunk_of_rays(start, count, begin, CHUNK: tl.constexpr):
+    """Where the next samples of each ray lie, from its number `begin` on, and whether they are there: [RAYS, CHUNK]."""
+    i = begin + tl.arange(0, CHUNK)[None, :]
+    return start[:, None] + i, i < count[:, None]
+
+
+@triton.jit
 def light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead):
     """Of samples at `at` [RAYS, CHUNK] behind an optical depth `ahead` [RAYS]: the light that reaches each, 0 in the dark; the
     part of it that passes; the length; whether the depth counts as it is; and the optical depth of all."""
@@ -50,9 +57,7 @@ def render_weights_forward(density_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, co
     rays, _is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
     ahead = tl.zeros([RAYS], tl.float32)
     for begin in range(0, tl.max(count, 0), CHUNK):
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         left, passing, _length, _is_clear, depth = light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead)
         tl.store(weights_ptr + at, left * (1.0 - passing), mask=inside)
         ahead += depth
@@ -65,17 +70,13 @@ def render_weights_backward(density_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, c
     rays, _is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
     ahead, behind = tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32)
     for begin in range(0, tl.max(count, 0), CHUNK):
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         left, passing, _length, _is_clear, depth = light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead)
         behind += tl.sum(tl.load(d_weights_ptr + at, mask=inside, other=0.0) * left * (1.0 - passing), 1)
         ahead += depth
     ahead = tl.zeros([RAYS], tl.float32)
     for begin in range(0, tl.max(count, 0), CHUNK):
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         left, passing, length, is_clear, depth = light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead)
         pull = tl.load(d_weights_ptr + at, mask=inside, other=0.0)
         pulled = pull * left * (1.0 - passing)
@@ -129,9 +130,7 @@ def median_distances(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_p
     rays, _is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
     gone = tl.zeros([RAYS], tl.float64)
     for begin in range(0, tl.max(count, 0), CHUNK):
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         weight = tl.load(weights_ptr + at, mask=inside, other=0.0).to(tl.float64)
         through = gone[:, None] + tl.cumsum(weight, 1)
         before = 1.0 - (through - weight)

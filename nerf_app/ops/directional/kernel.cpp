@@ -61,56 +61,57 @@ struct Lanes {  // some directions, one behind the other; those that are missing
     }
 };
 
-}  // namespace
-
-KERNEL(directional_forward)(const float* directions, const float* spread, int64_t n, float* out) {
+// Calls work(lanes, number of the first direction, how many) for all directions, a register of them at a time.
+template <class Work>
+void for_lanes(const float* directions, const float* spread, int64_t n, Work&& work) {
     const int64_t blocks = (n + W - 1) / W, chunks = tasks_for(blocks, 16);
     parallel(chunks, [&](int64_t task) {
         for (int64_t block = part(blocks, task, chunks); block < part(blocks, task + 1, chunks); ++block) {
             const int64_t first = block * W;
             const int count = (int)(n - first < W ? n - first : W);
-            const Lanes lanes(directions + 3 * first, spread + first, count);
-            for_polynomials(lanes.z, [&](int m, int band, int place, Vector value, Vector) {
-                const Vector kept = *(const Vector*)lanes.kept[band] * value;
-                const Vector real = kept * lanes.real[m], imaginary = kept * lanes.imaginary[m];
-                for (int i = 0; i < count; ++i) {
-                    out[(first + i) * 2 * HALF + place] = real[i];
-                    out[(first + i) * 2 * HALF + HALF + place] = imaginary[i];
-                }
-            });
+            work(Lanes(directions + 3 * first, spread + first, count), first, count);
         }
+    });
+}
+
+}  // namespace
+
+KERNEL(directional_forward)(const float* directions, const float* spread, int64_t n, float* out) {
+    for_lanes(directions, spread, n, [&](const Lanes& lanes, int64_t first, int count) {
+        for_polynomials(lanes.z, [&](int m, int band, int place, Vector value, Vector) {
+            const Vector kept = *(const Vector*)lanes.kept[band] * value;
+            const Vector real = kept * lanes.real[m], imaginary = kept * lanes.imaginary[m];
+            for (int i = 0; i < count; ++i) {
+                out[(first + i) * 2 * HALF + place] = real[i];
+                out[(first + i) * 2 * HALF + HALF + place] = imaginary[i];
+            }
+        });
     });
 }
 
 KERNEL(directional_backward)(const float* directions, const float* spread, int64_t n, const float* d_out, float* d_directions,
                              float* d_spread) {
-    const int64_t blocks = (n + W - 1) / W, chunks = tasks_for(blocks, 16);
-    parallel(chunks, [&](int64_t task) {
-        for (int64_t block = part(blocks, task, chunks); block < part(blocks, task + 1, chunks); ++block) {
-            const int64_t first = block * W;
-            const int count = (int)(n - first < W ? n - first : W);
-            const Lanes lanes(directions + 3 * first, spread + first, count);
-            Vector d_x{}, d_y{}, d_z{}, sum{};
-            for_polynomials(lanes.z, [&](int m, int band, int place, Vector value, Vector slope) {
-                Vector d_real{}, d_imaginary{};
-                for (int i = 0; i < count; ++i) {
-                    d_real[i] = d_out[(first + i) * 2 * HALF + place];
-                    d_imaginary[i] = d_out[(first + i) * 2 * HALF + HALF + place];
-                }
-                const Vector kept = *(const Vector*)lanes.kept[band];
-                const Vector along = kept * (d_real * lanes.real[m] + d_imaginary * lanes.imaginary[m]);
-                sum -= broadcast(0.5f * band * (band + 1)) * along * value;
-                d_z += along * slope;
-                if (m == 0) return;
-                const Vector factor = broadcast((float)m) * kept * value, re = lanes.real[m - 1], im = lanes.imaginary[m - 1];
-                d_x += factor * (d_real * re + d_imaginary * im);
-                d_y += factor * (d_imaginary * re - d_real * im);
-            });
+    for_lanes(directions, spread, n, [&](const Lanes& lanes, int64_t first, int count) {
+        Vector d_x{}, d_y{}, d_z{}, sum{};
+        for_polynomials(lanes.z, [&](int m, int band, int place, Vector value, Vector slope) {
+            Vector d_real{}, d_imaginary{};
             for (int i = 0; i < count; ++i) {
-                float* d = d_directions + 3 * (first + i);
-                d[0] = d_x[i], d[1] = d_y[i], d[2] = d_z[i];
-                d_spread[first + i] = sum[i];
+                d_real[i] = d_out[(first + i) * 2 * HALF + place];
+                d_imaginary[i] = d_out[(first + i) * 2 * HALF + HALF + place];
             }
+            const Vector kept = *(const Vector*)lanes.kept[band];
+            const Vector along = kept * (d_real * lanes.real[m] + d_imaginary * lanes.imaginary[m]);
+            sum -= broadcast(0.5f * band * (band + 1)) * along * value;
+            d_z += along * slope;
+            if (m == 0) return;
+            const Vector factor = broadcast((float)m) * kept * value, re = lanes.real[m - 1], im = lanes.imaginary[m - 1];
+            d_x += factor * (d_real * re + d_imaginary * im);
+            d_y += factor * (d_imaginary * re - d_real * im);
+        });
+        for (int i = 0; i < count; ++i) {
+            float* d = d_directions + 3 * (first + i);
+            d[0] = d_x[i], d[1] = d_y[i], d[2] = d_z[i];
+            d_spread[first + i] = sum[i];
         }
     });
 }

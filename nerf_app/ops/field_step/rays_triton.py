@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from nerf_app.ops.composite.kernel_triton import light, rays_of_program
+from nerf_app.ops.composite.kernel_triton import chunk_of_rays, light, rays_of_program
 from nerf_app.ops.march.space_triton import to_unit
 
 SEEN = tl.constexpr(1e-5)  # as field_step/__init__.py has it
@@ -47,9 +47,7 @@ def _sum_along(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, star
     red, green, blue = tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32)
     opacity, distance, lit = tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.int32)
     for begin in range(0, tl.max(count, 0), CHUNK):
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         left, passing, length, _is_clear, depth = light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead)
         weight = left * (1.0 - passing)
         tl.store(weights_ptr + at, weight, mask=inside)
@@ -83,9 +81,7 @@ def _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_
     """Stores the gradients by each sample's colour [S, 3] and by the logarithm of its density [S]."""
     ahead, behind = tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32)
     for begin in range(0, tl.max(count, 0), CHUNK):  # what all samples of a ray pull
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         left, passing, length, _is_clear, depth = light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead)
         weight = left * (1.0 - passing)
         behind += tl.sum(weight * _pull(rgb_ptr, t_ends_ptr, d_weights_ptr, at, inside, weight, length, d_red, d_green, d_blue,
@@ -93,9 +89,7 @@ def _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_
         ahead += depth
     ahead = tl.zeros([RAYS], tl.float32)
     for begin in range(0, tl.max(count, 0), CHUNK):
-        i = begin + tl.arange(0, CHUNK)[None, :]
-        inside = i < count[:, None]
-        at = start[:, None] + i
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
         left, passing, length, is_clear, depth = light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead)
         weight = left * (1.0 - passing)
         pull = _pull(rgb_ptr, t_ends_ptr, d_weights_ptr, at, inside, weight, length, d_red, d_green, d_blue, d_opacity,

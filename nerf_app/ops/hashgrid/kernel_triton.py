@@ -71,14 +71,14 @@ def _share(fx, fy, fz, corner: tl.constexpr, slope: tl.constexpr):
 
 
 @triton.jit
-def _cells(x_ptr, points, inside, scale, D: tl.constexpr):
-    """Cells and ways through them along three axes; a third that is not there stays at 0."""
+def _cells(x_ptr, points, inside, scale, resolution, D: tl.constexpr):
+    """Indices of cells and ways through them along three axes; a third that is not there stays at 0."""
     cx, fx = _position(x_ptr, points, inside, 0, scale, D)
     cy, fy = _position(x_ptr, points, inside, 1, scale, D)
     cz, fz = cx * 0.0, fx * 0.0
     if D == 3:
         cz, fz = _position(x_ptr, points, inside, 2, scale, D)
-    return cx, cy, cz, fx, fy, fz
+    return _index(cx, resolution), _index(cy, resolution), _index(cz, resolution), fx, fy, fz
 
 
 @triton.jit
@@ -100,8 +100,7 @@ def hashgrid_forward(x_ptr, table_ptr, levels_ptr, scales_ptr, out_ptr, count_pt
     points = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = points < count
     scale, resolution, entries, first, is_dense = _level(levels_ptr, scales_ptr, level)
-    cx, cy, cz, fx, fy, fz = _cells(x_ptr, points, inside, scale, D)
-    x, y, z = _index(cx, resolution), _index(cy, resolution), _index(cz, resolution)
+    x, y, z, fx, fy, fz = _cells(x_ptr, points, inside, scale, resolution, D)
     feature = tl.arange(0, WIDTH)
     is_used = inside[:, None] & (feature < F)[None, :]
     sums = tl.zeros([BLOCK, WIDTH], tl.float32)
@@ -127,8 +126,7 @@ def hashgrid_backward(x_ptr, d_out_ptr, levels_ptr, scales_ptr, index_ptr, count
     if HAS_INDEX:
         points = tl.load(index_ptr + rows_out, mask=inside, other=0)
     scale, resolution, entries, first, is_dense = _level(levels_ptr, scales_ptr, level)
-    cx, cy, cz, fx, fy, fz = _cells(x_ptr, points, inside, scale, D)
-    x, y, z = _index(cx, resolution), _index(cy, resolution), _index(cz, resolution)
+    x, y, z, fx, fy, fz = _cells(x_ptr, points, inside, scale, resolution, D)
     feature = tl.arange(0, WIDTH)
     is_used = inside[:, None] & (feature < F)[None, :]
     places = (rows_out.to(tl.int64) * n_levels + level)[:, None] * F + feature[None, :]
@@ -150,8 +148,7 @@ def hashgrid_slopes(x_ptr, table_ptr, d_out_ptr, levels_ptr, scales_ptr, d_x_ptr
     dx, dy, dz = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     for level in range(0, n_levels):
         scale, resolution, entries, first, is_dense = _level(levels_ptr, scales_ptr, level)
-        cx, cy, cz, fx, fy, fz = _cells(x_ptr, points, inside, scale, D)
-        x, y, z = _index(cx, resolution), _index(cy, resolution), _index(cz, resolution)
+        x, y, z, fx, fy, fz = _cells(x_ptr, points, inside, scale, resolution, D)
         places = (points.to(tl.int64) * n_levels + level)[:, None] * F + feature[None, :]
         d_out = tl.load(d_out_ptr + places, mask=is_used, other=0.0).to(tl.float32)
         for corner in tl.static_range(2**D):
