@@ -1,4 +1,4 @@
-"""A whole picture from one camera, in chunks of rays."""
+"""A whole picture from one camera, in chunks of rays: one through the middle of each pixel, more where it shows an edge."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,15 @@ import torch
 
 from nerf_app.model import RadianceModel
 from nerf_app.ops.backend import Backend
-from nerf_app.rays import view_rays
+from nerf_app.rays import Rays, cast_rays
 from nerf_app.render import Rendering, over
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 
 CHUNK = 8192  # rays at once
 GPU_CHUNK = 1 << 17  # on a GPU, which a chunk of the other size would not fill
+EDGE = 0.2  # of full brightness: where neighbours differ by more, the ray through a pixel's middle does not speak for all of it
+AROUND = ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))  # pixels from the middle: what else is asked there
 NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks for it
 
 
@@ -33,28 +35,63 @@ class Picture:
 
 def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.ndarray, *,
                    background: tuple[float, float, float] = (1, 1, 1), scene_units_per_unit: float = 1.0,
-                   with_normals: bool = False) -> Picture:
-    """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`."""
-    device = model.ops.device
-    batch = CameraBatch.from_cameras([camera], device)
-    poses = torch.tensor(np.asarray(scene_from_camera, np.float64)[None], device=device)
-    paper = torch.tensor(background, dtype=torch.float32, device=device)
-    pixels = torch.arange(camera.width * camera.height, device=device)
-    parts = []
+                   with_normals: bool = False, are_edges_smooth: bool = True) -> Picture:
+    """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`.
+
+    Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle.
+    """
+    view = _View(model, camera, scene_from_camera, background)
+    pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
     with torch.no_grad():
-        for chunk in pixels.split(GPU_CHUNK if device.type == "cuda" else CHUNK):
-            rays = view_rays(batch, poses, 0, chunk // camera.width, chunk % camera.width)
-            seen = model.render(rays, with_normals=with_normals)
-            normals = seen.normals if with_normals else torch.zeros_like(seen.rgb)
-            distance = seen.median_distance / scene_units_per_unit
-            mean = torch.where(distance.isnan(), distance, seen.distance / scene_units_per_unit)
-            parts.append(torch.cat([over(seen, paper), seen.opacity[:, None], (distance * rays.z_per_distance)[:, None],
-                                    distance[:, None], mean[:, None], _light_near_median(seen, model.ops),
-                                    rays.is_valid[:, None], normals], 1).cpu())
-    values = torch.cat(parts).numpy().reshape(camera.height, camera.width, 12).astype(np.float32)
+        values = torch.cat([_values(*view.look(chunk, (0.0, 0.0), with_normals), view, scene_units_per_unit).cpu()
+                            for chunk in pixels.split(view.chunk)])  # [P, 12]
+        if are_edges_smooth:
+            edges = _edges(values[:, :4].reshape(camera.height, camera.width, 4)) & (values[:, 8] > 0)
+            for chunk in pixels[edges.to(pixels.device)].split(view.chunk):
+                others = sum(view.colours(view.look(chunk, offset)[1]) for offset in AROUND)  # [E, 4]
+                values[chunk.cpu(), :4] = (values[chunk.cpu(), :4] + others.cpu()) / (1 + len(AROUND))
+    values = values.numpy().reshape(camera.height, camera.width, 12).astype(np.float32)
     alpha, z_depth, distance, mean, confidence, is_valid = np.moveaxis(values[..., 3:9], 2, 0)
     normals = _unit_or_zero(values[..., 9:], alpha) if with_normals else None
     return Picture(values[..., :3].clip(0.0, 1.0), alpha, z_depth, distance, mean, confidence, is_valid > 0, normals)
+
+
+class _View:
+    """A model before one camera."""
+
+    def __init__(self, model: RadianceModel, camera: Camera, pose: np.ndarray, background: tuple[float, float, float]) -> None:
+        device = model.ops.device
+        self.model, self.width = model, camera.width
+        self.cameras = CameraBatch.from_cameras([camera], device)
+        self.pose = torch.tensor(np.asarray(pose, np.float64)[None], device=device)  # [1, 4, 4]
+        self.paper = torch.tensor(background, dtype=torch.float32, device=device)  # [3]
+        self.chunk = GPU_CHUNK if device.type == "cuda" else CHUNK
+
+    def look(self, pixels: torch.Tensor, offset: tuple[float, float], with_normals: bool = False) -> tuple[Rays, Rendering]:
+        """Through points that lie `offset` (right, down) from the middles of pixels [R], numbered row by row."""
+        x, y = pixels % self.width + 0.5 + offset[0], pixels // self.width + 0.5 + offset[1]
+        rays = cast_rays(self.cameras, self.pose, torch.zeros_like(pixels), x, y)
+        return rays, self.model.render(rays, with_normals=with_normals)
+
+    def colours(self, seen: Rendering) -> torch.Tensor:
+        """[R, 4] in front of the background, and opacity."""
+        return torch.cat([over(seen, self.paper), seen.opacity[:, None]], 1)
+
+
+def _values(rays: Rays, seen: Rendering, view: _View, scene_units_per_unit: float) -> torch.Tensor:
+    """[R, 12] what a picture says of each pixel, in the order of its fields."""
+    normals = torch.zeros_like(seen.rgb) if seen.normals is None else seen.normals
+    distance = seen.median_distance / scene_units_per_unit
+    mean = torch.where(distance.isnan(), distance, seen.distance / scene_units_per_unit)
+    return torch.cat([view.colours(seen), (distance * rays.z_per_distance)[:, None], distance[:, None], mean[:, None],
+                      _light_near_median(seen, view.model.ops), rays.is_valid[:, None], normals], 1)
+
+
+def _edges(colours: torch.Tensor) -> torch.Tensor:
+    """[H, W, C] -> [H·W] bool: pixels that differ from one another by more than EDGE within the 3×3 around them."""
+    framed = torch.nn.functional.pad(colours.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")
+    most, least = (torch.nn.functional.max_pool2d(sign * framed, 3, 1)[0] for sign in (1, -1))
+    return ((most + least).amax(0) > EDGE).reshape(-1)
 
 
 def _light_near_median(seen: Rendering, ops: Backend) -> torch.Tensor:

@@ -87,10 +87,11 @@ class Run:
         return self.model.ops
 
     def render(self, camera: Camera | View, world_from_camera: np.ndarray | None = None,
-               background: str | tuple[float, float, float] = "white", *, with_normals: bool = False) -> Picture:
+               background: str | tuple[float, float, float] = "white", *, with_normals: bool = False,
+               are_edges_smooth: bool = True) -> Picture:
         """What the camera sees from a pose [4, 4] in input coordinates (OpenGL camera axes); depths in input units.
 
-        A View (one of `run.views`, say) brings its own pose.
+        A View (one of `run.views`, say) brings its own pose. Smooth edges take up to twice as long.
         """
         if isinstance(camera, View):
             camera, world_from_camera = camera.camera, camera.world_from_camera
@@ -99,7 +100,8 @@ class Run:
         colour = COLOURS[background] if isinstance(background, str) else background
         pose = self.normalisation.pose_to_scene(world_from_camera)
         return render_picture(self.model, camera, pose, background=colour,
-                              scene_units_per_unit=self.normalisation.scale, with_normals=with_normals)
+                              scene_units_per_unit=self.normalisation.scale, with_normals=with_normals,
+                              are_edges_smooth=are_edges_smooth)
 
     def mesh(self, plan: Any = None, out: str | Path | None = None, scene: Scene | None = None) -> Any:
         """The textured `Mesh` in input coordinates, written to `out` (.glb, .obj, .ply) as well where that is given.

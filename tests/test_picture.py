@@ -4,7 +4,7 @@ import torch
 
 from nerf_app import picture
 from nerf_app.picture import render_picture, unseen_pixels
-from nerf_app.rays import view_rays
+from nerf_app.rays import cast_rays, view_rays
 from nerf_app.render import over
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.lenses import CameraBatch
@@ -22,7 +22,7 @@ def model():
 
 
 def test_a_picture_is_what_each_of_its_pixels_shows_alone(model):
-    whole = render_picture(model, CAMERA, POSE, background=(0.2, 0.4, 0.8))
+    whole = render_picture(model, CAMERA, POSE, background=(0.2, 0.4, 0.8), are_edges_smooth=False)
     batch, poses = CameraBatch.from_cameras([CAMERA]), torch.from_numpy(POSE)[None]
     for row, column in [(0, 0), (7, 9), (5, 12), (13, 17)]:
         rays = view_rays(batch, poses, 0, torch.tensor([row]), torch.tensor([column]))
@@ -31,6 +31,37 @@ def test_a_picture_is_what_each_of_its_pixels_shows_alone(model):
         assert np.allclose(whole.rgb[row, column], rgb, atol=1e-6)
         assert np.isclose(whole.alpha[row, column], float(seen.opacity), atol=1e-6)
         assert np.isclose(whole.range[row, column], float(seen.median_distance), equal_nan=True)
+
+
+def test_where_neighbours_differ_a_pixel_is_the_mean_of_five_rays_and_elsewhere_it_is_one(model):
+    paper, single = (0.2, 0.4, 0.8), render_picture(model, CAMERA, POSE, background=(0.2, 0.4, 0.8), are_edges_smooth=False)
+    smooth = render_picture(model, CAMERA, POSE, background=paper)
+    batch, poses, seen_at_edges = CameraBatch.from_cameras([CAMERA]), torch.from_numpy(POSE)[None], 0
+    colours = np.concatenate([single.rgb, single.alpha[..., None]], 2)
+    for row, column in np.ndindex(single.alpha.shape):
+        around = colours[max(row - 1, 0):row + 2, max(column - 1, 0):column + 2]
+        truth = colours[row, column]
+        if (around.max((0, 1)) - around.min((0, 1))).max() > picture.EDGE:
+            offsets = torch.tensor([(0.0, 0.0), *picture.AROUND])
+            x, y = (middle + 0.5 + offset for middle, offset in zip((column, row), offsets.T))
+            rays = cast_rays(batch, poses, torch.zeros(5, dtype=torch.int64), x, y)
+            seen = model.render(rays)
+            truth = torch.cat([over(seen, torch.tensor(paper)), seen.opacity[:, None]], 1).mean(0).numpy()
+            seen_at_edges += 1
+        assert np.allclose(smooth.rgb[row, column], truth[:3], atol=1e-6) and np.isclose(smooth.alpha[row, column], truth[3])
+    assert 50 < seen_at_edges < single.alpha.size - 50
+    for name in ("z_depth", "range", "mean_range", "confidence", "is_seen"):
+        assert np.array_equal(getattr(smooth, name), getattr(single, name), equal_nan=True), name
+
+
+def test_smooth_edges_cover_what_the_ball_covers(model):
+    """Of the area of each pixel, from 32 rays a side."""
+    def alpha(camera, **how):
+        return render_picture(model, camera, POSE, **how).alpha
+    fine = alpha(Camera(18 * 32, 14 * 32, 640.0, 640.0, 288.0, 224.0), are_edges_smooth=False)
+    fine = fine.reshape(14, 32, 18, 32).mean((1, 3))
+    errors = [np.abs(alpha(CAMERA, are_edges_smooth=is_smooth) - fine).mean() for is_smooth in (True, False)]
+    assert errors[0] < 0.6 * errors[1]
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 10_000])

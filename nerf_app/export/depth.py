@@ -72,7 +72,7 @@ def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progr
     powers: Counter[int] = Counter()
     for i, (name, shot) in enumerate(shots.items()):
         made_folder(places[name].parent)
-        picture = run.render(shot.camera, shot.world_from_camera, "white")
+        picture = run.render(shot.camera, shot.world_from_camera, are_edges_smooth=False)
         picture = picture if box is None else clipped(picture, box, shot.camera, shot.world_from_camera)
         write_png(CHANNELS["depth"](picture, WHITE, colours), _file(places[name], "colour.png"))
         write_png(to_bytes(picture.confidence), _file(places[name], "confidence.png"))

@@ -261,7 +261,7 @@ def depth_range_of(run: "Run", path: Sequence[PathCamera], box: "Box | None" = N
     seen, count = [np.empty(0)], PROBES if box is None else len(path)  # few of them may show the box
     for i in np.unique(np.linspace(0, len(path) - 1, count).round().astype(int)):
         small, pose = cameras[i].within(PROBE_SIDE), path[i].world_from_camera
-        picture = run.render(small, pose)
+        picture = run.render(small, pose, are_edges_smooth=False)
         picture = picture if box is None else clipped(picture, box, small, pose)
         seen.append(depth_of(picture, depth_kind(cameras)).ravel())
     if box is not None and np.isnan(np.concatenate(seen)).all():

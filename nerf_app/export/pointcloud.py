@@ -93,7 +93,7 @@ def _small(camera: Camera, pixels: float) -> Camera:
 
 def _seen_by(run: "Run", camera: Camera, world_from_camera: np.ndarray) -> tuple[PointCloud, np.ndarray]:
     """The points of one picture's inner pixels, views still 0, and its ranges [H, W] float32 input units."""
-    picture = run.render(camera, world_from_camera, "transparent")
+    picture = run.render(camera, world_from_camera, "transparent", are_edges_smooth=False)
     directions = pixel_directions(camera) @ world_from_camera[:3, :3].T  # [H, W, 3]
     points = world_from_camera[:3, 3] + picture.range[..., None] * directions
     across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]

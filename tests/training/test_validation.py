@@ -45,7 +45,8 @@ def test_of_a_large_photo_the_chosen_pixels_are_seen_and_no_others(most_rays, st
     rows, columns = np.arange(15)[stride // 2::stride], np.arange(20)[stride // 2::stride]
     looked = Validation(scene)
     assert looked.n_rays == len(rows) * len(columns) <= most_rays
-    whole = render_picture(model, camera, scene.normalisation.pose_to_scene(scene.views[5].world_from_camera)).rgb
+    whole = render_picture(model, camera, scene.normalisation.pose_to_scene(scene.views[5].world_from_camera),
+                           are_edges_smooth=False).rgb
     photo = on_white(photos.picture(5)[0])
     seen = looked.look(model, 0)
     assert np.allclose(seen, whole[rows][:, columns], atol=1e-6) and len(np.unique(seen.round(3))) > 3
@@ -86,7 +87,7 @@ def test_a_score_is_the_mean_over_the_photos_and_looks_past_ignored_pixels(monke
     truth = []
     for index, view in enumerate(views):
         pose = scene.normalisation.pose_to_scene(view.world_from_camera)
-        picture = render_picture(model, view.camera, pose).rgb
+        picture = render_picture(model, view.camera, pose, are_edges_smooth=False).rgb
         pixels, mask = scene.photos.picture(index)
         truth.append((psnr(picture, on_white(pixels), mask.numpy()), ssim(picture, on_white(pixels), mask.numpy())))
     assert Validation(scene).score(model) == pytest.approx(tuple(np.mean(truth, axis=0)))
