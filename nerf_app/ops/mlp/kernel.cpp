@@ -53,30 +53,18 @@ KERNEL(mlp_backward)(const float* x, int64_t n, const float* const* matrices, co
 
 namespace {
 
-// Carries gradients from behind the last layer to the front of the first, through the ReLUs that let `values` pass.
-void pull_tile(const std::vector<Layer>& layers, int rows, const Values& values, Values& gradients) {
-    for (int l = (int)layers.size() - 1; l >= 0; --l) {
-        const Layer& layer = layers[l];
-        float* d_in = gradients.at[l].data();
-        product(gradients.at[l + 1].data(), layer.wide_out, 1, layer.weights.data(), layer.wide_in, d_in, layer.wide_in, rows,
-                layer.wide_in, layer.out, false);
-        for (int64_t i = 0; l > 0 && i < (int64_t)rows * layer.wide_in; ++i) d_in[i] = values.at[l][i] > 0.0f ? d_in[i] : 0.0f;
-    }
-}
-
-// Carries a cotangent of what `pull_tile` gave the other way, and adds up the gradients of the matrices.
+// Carries a cotangent of the pulled gradients the other way, and adds up the gradients of the matrices.
 void push_tile(const std::vector<Layer>& layers, int rows, const Values& values, const Values& gradients, Values& tangents,
                Sums& sums) {
     for (int l = 0; l < (int)layers.size(); ++l) {
         const Layer& layer = layers[l];
-        const float* in = tangents.at[l].data();
-        float* out = tangents.at[l + 1].data();
-        product(gradients.at[l + 1].data(), 1, layer.wide_out, in, layer.wide_in, sums.matrices[l].data(), layer.wide_in, layer.out,
-                layer.wide_in, rows, true);
-        product(in, layer.wide_in, 1, layer.transposed.data(), layer.wide_out, out, layer.wide_out, rows, layer.wide_out, layer.in,
-                false);
-        for (int64_t i = 0; l + 1 < (int)layers.size() && i < (int64_t)rows * layer.wide_out; ++i)
-            out[i] = values.at[l + 1][i] > 0.0f ? out[i] : 0.0f;
+        const Rows behind = values.rows(l + 1);
+        add_products(layer, l, rows, tangents, gradients, sums.matrices[l]);
+        const auto to = [&](auto&& end) {
+            product(tangents.numbers(l), layer.inputs(), tangents.rows(l + 1), rows, layer.wide_out, layer.in, zero, end);
+        };
+        if (l + 1 < (int)layers.size()) to([&](int m, int n, Vector sum) { return behind(m, n) > 0.0f ? sum : Vector{}; });
+        else to(as_it_is);
     }
 }
 
@@ -92,7 +80,7 @@ void for_pulled_tiles(const float* x, int64_t begin, int64_t end, const std::vec
             std::memcpy(gradients.row(last, r), d_y + (start + r) * out, sizeof(float) * out);
         }
         forward_tile(layers, rows, values, false);
-        pull_tile(layers, rows, values, gradients);
+        for (int l = (int)layers.size() - 1; l >= 0; --l) pull_layer(layers, l, rows, values, gradients);
         work(start, rows, values, gradients);
     }
 }

@@ -11,50 +11,67 @@ namespace {
 
 constexpr int TILE = 96;                        // points
 constexpr int ROWS = 6;                         // of the block in registers
+constexpr int NARROW_ROWS = 12;                 // where it is a single vector wide
 constexpr int VECTORS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4;  // of its columns
 
 inline int padded(int width) { return (width + W - 1) / W * W; }
 
-// C[m][n] (+)= sum over k of A[m·am + k·ak] · B[k][n], for R rows and V vectors of columns.
-template <int R, int V>
-inline void block(const float* a, int64_t am, int64_t ak, const float* b, int64_t bk, float* c, int64_t cm, int depth,
-                  bool is_added) {
+struct Factor {  // number k of row m
+    const float* at;
+    int64_t row, step;
+
+    float operator()(int m, int k) const { return at[m * row + k * step]; }
+};
+
+struct Rows {  // each of them whole vectors wide
+    float* at;
+    int64_t row;
+
+    Vector& operator()(int m, int n) const { return *(Vector*)(at + m * row + n); }
+};
+
+// C[m][n] = end(m, n, begin(m, n) + sum over k of A[m][k] · B[k][n]), for R rows and V vectors of columns from (m, n) on.
+template <int R, int V, class Begin, class End>
+inline void block(const Factor& a, const Rows& b, const Rows& c, int m, int n, int depth, Begin& begin, End& end) {
     Vector sum[R][V];
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) sum[r][v] = is_added ? *(const Vector*)(c + r * cm + v * W) : Vector{};
+        for (int v = 0; v < V; ++v) sum[r][v] = begin(m + r, n + v * W);
     for (int k = 0; k < depth; ++k) {
         Vector row[V];
-        for (int v = 0; v < V; ++v) row[v] = *(const Vector*)(b + k * bk + v * W);
+        for (int v = 0; v < V; ++v) row[v] = b(k, n + v * W);
         for (int r = 0; r < R; ++r) {
-            const Vector factor = broadcast(a[r * am + k * ak]);
+            const Vector factor = broadcast(a(m + r, k));
             for (int v = 0; v < V; ++v) sum[r][v] += factor * row[v];
         }
     }
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) *(Vector*)(c + r * cm + v * W) = sum[r][v];
+        for (int v = 0; v < V; ++v) c(m + r, n + v * W) = end(m + r, n + v * W, sum[r][v]);
 }
 
-template <int V>
-void columns(const float* a, int64_t am, int64_t ak, const float* b, int64_t bk, float* c, int64_t cm, int rows, int depth,
-             bool is_added) {
-    int r = 0;
-    for (; r + ROWS <= rows; r += ROWS) block<ROWS, V>(a + r * am, am, ak, b, bk, c + r * cm, cm, depth, is_added);
-    for (; r + 2 <= rows; r += 2) block<2, V>(a + r * am, am, ak, b, bk, c + r * cm, cm, depth, is_added);
-    for (; r < rows; ++r) block<1, V>(a + r * am, am, ak, b, bk, c + r * cm, cm, depth, is_added);
+template <int V, class Begin, class End>
+void columns(const Factor& a, const Rows& b, const Rows& c, int rows, int n, int depth, Begin& begin, End& end) {
+    constexpr int MOST = V == 1 ? NARROW_ROWS : ROWS;
+    int m = 0;
+    for (; m + MOST <= rows; m += MOST) block<MOST, V>(a, b, c, m, n, depth, begin, end);
+    for (; m + 2 <= rows; m += 2) block<2, V>(a, b, c, m, n, depth, begin, end);
+    for (; m < rows; ++m) block<1, V>(a, b, c, m, n, depth, begin, end);
 }
 
 // `width` is a multiple of W.
-void product(const float* a, int64_t am, int64_t ak, const float* b, int64_t bk, float* c, int64_t cm, int rows, int width,
-             int depth, bool is_added) {
+template <class Begin, class End>
+void product(const Factor& a, const Rows& b, const Rows& c, int rows, int width, int depth, Begin&& begin, End&& end) {
     int n = 0;
-    for (; n + VECTORS * W <= width; n += VECTORS * W)
-        columns<VECTORS>(a, am, ak, b + n, bk, c + n, cm, rows, depth, is_added);
+    for (; n + VECTORS * W <= width; n += VECTORS * W) columns<VECTORS>(a, b, c, rows, n, depth, begin, end);
     if (VECTORS == 4 && n + 2 * W <= width) {
-        columns<2>(a, am, ak, b + n, bk, c + n, cm, rows, depth, is_added);
+        columns<2>(a, b, c, rows, n, depth, begin, end);
         n += 2 * W;
     }
-    for (; n < width; n += W) columns<1>(a, am, ak, b + n, bk, c + n, cm, rows, depth, is_added);
+    for (; n < width; n += W) columns<1>(a, b, c, rows, n, depth, begin, end);
 }
+
+inline Vector zero(int, int) { return Vector{}; }
+inline Vector as_it_is(int, int, Vector sum) { return sum; }
+inline Vector rectified(int, int, Vector sum) { return sum < 0.0f ? Vector{} : sum; }  // what is no number stays none
 
 struct Layer {
     int in, out;                      // widths
@@ -71,6 +88,9 @@ struct Layer {
                 weights[(size_t)o * wide_in + i] = transposed[(size_t)i * wide_out + o] = matrix[(size_t)o * in + i];
         if (biases) std::memcpy(bias.data(), biases, sizeof(float) * out);
     }
+
+    Rows inputs() const { return {const_cast<float*>(transposed.data()), wide_out}; }  // a row for each
+    Rows outputs() const { return {const_cast<float*>(weights.data()), wide_in}; }
 };
 
 std::vector<Layer> packed(const float* const* matrices, const float* const* biases, const int* widths, int n_layers) {
@@ -92,19 +112,22 @@ struct Values {
     }
 
     float* row(int layer, int r) { return &at[layer][(size_t)r * wide[layer]]; }
+    Rows rows(int layer) const { return {const_cast<float*>(at[layer].data()), wide[layer]}; }
+    Factor numbers(int layer) const { return {at[layer].data(), wide[layer], 1}; }
+    Factor columns(int layer) const { return {at[layer].data(), 1, wide[layer]}; }  // the other way round
 };
 
 // Carries the values of `rows` points from in front of the first layer onwards.
 void forward_tile(const std::vector<Layer>& layers, int rows, Values& values, bool is_last_wanted) {
-    const int count = (int)layers.size() - (is_last_wanted ? 0 : 1);
-    for (int l = 0; l < count; ++l) {
+    const int last = (int)layers.size() - 1;
+    for (int l = 0; l < last + (is_last_wanted ? 1 : 0); ++l) {
         const Layer& layer = layers[l];
-        float* out = values.at[l + 1].data();
-        for (int r = 0; r < rows; ++r) std::memcpy(out + (size_t)r * layer.wide_out, layer.bias.data(), sizeof(float) * layer.wide_out);
-        product(values.at[l].data(), values.wide[l], 1, layer.transposed.data(), layer.wide_out, out, layer.wide_out, rows,
-                layer.wide_out, layer.in, true);
-        if (l + 1 < (int)layers.size())
-            for (int64_t i = 0; i < (int64_t)rows * layer.wide_out; ++i) out[i] = out[i] < 0.0f ? 0.0f : out[i];
+        const auto bias = [&](int, int n) { return *(const Vector*)&layer.bias[n]; };
+        const auto to = [&](auto&& end) {
+            product(values.numbers(l), layer.inputs(), values.rows(l + 1), rows, layer.wide_out, layer.in, bias, end);
+        };
+        if (l < last) to(rectified);
+        else to(as_it_is);
     }
 }
 
@@ -120,25 +143,34 @@ struct Sums {
     }
 };
 
+// Carries the gradients of `rows` points from behind layer l to its front, and through the ReLUs there.
+void pull_layer(const std::vector<Layer>& layers, int l, int rows, const Values& values, Values& gradients) {
+    const Layer& layer = layers[l];
+    const Rows in = values.rows(l);
+    const auto to = [&](auto&& end) {
+        product(gradients.numbers(l + 1), layer.outputs(), gradients.rows(l), rows, layer.wide_in, layer.out, zero, end);
+    };
+    if (l > 0) to([&](int m, int n, Vector sum) { return in(m, n) > 0.0f ? sum : Vector{}; });
+    else to(as_it_is);
+}
+
+// Adds the products of what is behind layer l, in `gradients`, and what is in front of it, in `values`, to a matrix.
+void add_products(const Layer& layer, int l, int rows, const Values& values, const Values& gradients, std::vector<float>& matrix) {
+    const Rows sums{matrix.data(), layer.wide_in};
+    product(gradients.columns(l + 1), values.rows(l), sums, layer.out, layer.wide_in, rows, sums, as_it_is);
+}
+
 // Carries the gradients of `rows` points from behind the last layer to the front of the second one, of the first one where
 // `is_input_wanted`, and adds up those of the parameters. `values` are those that the points have in front of each layer.
 void backward_tile(const std::vector<Layer>& layers, int rows, const Values& values, Values& gradients, Sums& sums,
                    bool is_input_wanted) {
     for (int l = (int)layers.size() - 1; l >= 0; --l) {
         const Layer& layer = layers[l];
-        const float* d_out = gradients.at[l + 1].data();
-        const float* in = values.at[l].data();
-        product(d_out, 1, layer.wide_out, in, layer.wide_in, sums.matrices[l].data(), layer.wide_in, layer.out, layer.wide_in, rows,
-                true);
+        add_products(layer, l, rows, values, gradients, sums.matrices[l]);
         if (!sums.biases[l].empty())
             for (int r = 0; r < rows; ++r)
-                for (int o = 0; o < layer.out; ++o) sums.biases[l][o] += d_out[(size_t)r * layer.wide_out + o];
-        if (l == 0 && !is_input_wanted) return;
-        float* d_in = gradients.at[l].data();
-        product(d_out, layer.wide_out, 1, layer.weights.data(), layer.wide_in, d_in, layer.wide_in, rows, layer.wide_in, layer.out,
-                false);
-        if (l > 0)
-            for (int64_t i = 0; i < (int64_t)rows * layer.wide_in; ++i) d_in[i] = in[i] > 0.0f ? d_in[i] : 0.0f;
+                for (int o = 0; o < layer.out; ++o) sums.biases[l][o] += gradients.row(l + 1, r)[o];
+        if (l > 0 || is_input_wanted) pull_layer(layers, l, rows, values, gradients);
     }
 }
 
