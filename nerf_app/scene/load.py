@@ -19,7 +19,7 @@ from nerf_app.scene.images import LoadedPhotos, PhotoFile, Photos, load_photos, 
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.listing import Frame, Listing
 from nerf_app.scene.masks import decide_masks, find_masks
-from nerf_app.scene.normalise import choose_normalisation, estimate_up
+from nerf_app.scene.normalise import check_reach, choose_normalisation, estimate_up
 from nerf_app.scene.paths import PHOTO_SUFFIXES, shown
 from nerf_app.scene.scene import SPLITS, Dropped, Normalisation, Scene, View
 from nerf_app.scene.settings import SceneSettings
@@ -100,6 +100,7 @@ def _normalise(views: Sequence[View], photos: Photos, listing: Listing,
     poses = np.array([views[i].world_from_camera for i in training]).reshape(-1, 4, 4)
     normalisation, is_bounded, notes = choose_normalisation(poses, batch, listing.points, _silhouettes(photos, training),
                                                             settings.space, listing.depth_range)
+    check_reach([view.name for view in views], np.array([view.world_from_camera for view in views]), normalisation)
     return normalisation, is_bounded, [*_unseen_part(batch, views, training), *notes]
 
 

@@ -6,6 +6,7 @@ frame of the cameras' own (their median centre is the origin, the farthest camer
 of a million metres and scales of a millionth change nothing but the returned Normalisation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from nerf_app.errors import DataError
 from nerf_app.scene.lenses import CameraBatch
+from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Normalisation
 
 Silhouettes = list[tuple[int, np.ndarray]]  # view index, [h, w] bool: True where the object is
@@ -24,6 +26,8 @@ ROUNDS = (24, 24, 24, 32)  # cells along each edge of the box that is carved, ag
 REACH_PX = 16  # distances from a silhouette are known up to here; a cell that looks larger is denied only off the picture
 MARGIN = 1.02  # of the cube around what was carved
 FARTHEST = 1.5  # scene units at which the outermost camera may stand
+LARGEST = 1e100  # number in a pose: its square is still one
+STRAY = 1e6  # scene units: float32 tells places there apart by a sixteenth
 DEEPEST = 6.0  # far / near of the slab that forward-facing photos get; what lies behind is contracted
 
 
@@ -66,6 +70,15 @@ def choose_normalisation(poses: np.ndarray, batch: CameraBatch, points: np.ndarr
     return normalisation, is_bounded, [note]
 
 
+def check_reach(names: Sequence[str], poses: np.ndarray, normalisation: Normalisation) -> None:
+    """DataError where cameras stand so far from the scene that no number tells what they see. `poses` [V, 4, 4] as stated."""
+    with np.errstate(over="ignore"):
+        far = np.flatnonzero(~(np.abs(normalisation.pose_to_scene(poses)[:, :3, 3]).max(1) < STRAY))
+    if len(far):
+        raise DataError(f"{len(far)} of {len(poses)} cameras stand more than {STRAY / 2:,.0f} times as far away as the scene is "
+                        f"wide, first that of {shown(names[far[0]])}: correct their poses or delete these entries.")
+
+
 def estimate_up(poses: np.ndarray) -> np.ndarray:
     """The direction [3] that is up in the photos: the cameras' own up, or where they are rolled all over, the normal
     of the plane that their centres lie in (its sign is then a guess)."""
@@ -101,10 +114,10 @@ def focus_point(poses: np.ndarray) -> np.ndarray:
 
 def _cameras_frame(poses: np.ndarray) -> Normalisation:
     """The cameras' own frame; DataError where poses are no set of views to learn a scene from."""
-    bad = np.flatnonzero(~np.isfinite(poses).all((1, 2)))
+    bad = np.flatnonzero(~(np.abs(poses) < LARGEST).all((1, 2)))
     if len(bad):
-        raise DataError(f"camera poses must be finite numbers: {len(bad)} of {len(poses)} are not, first that of photo "
-                        f"number {bad[0] + 1}: correct or delete these entries.")
+        raise DataError(f"camera poses must be finite numbers below {LARGEST:g}: {len(bad)} of {len(poses)} are not, first that "
+                        f"of photo number {bad[0] + 1}: correct or delete these entries.")
     if len(poses) < 3:
         raise DataError(f"training needs 3 distinct views, {len(poses)} are left for it: mend photos that cannot be used, "
                         "or keep fewer for the test.")

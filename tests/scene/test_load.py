@@ -201,6 +201,15 @@ def test_a_file_that_lists_two_photos_says_that_it_lists_no_more(tmp_path):
     assert "of its 2 photos 2 can be used (its files list no more" in Writer(tmp_path, count=2).refusal()
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_camera_so_far_off_that_no_number_tells_what_it_sees_is_refused_by_name(tmp_path, split):
+    writer = Writer(tmp_path)
+    (tmp_path / "list").write_text("images/003.png\n" if split == "test" else "images/000.png\n")
+    writer.frames[3]["transform_matrix"][0][3] = 1e60
+    assert "1 of 20 cameras stand more than 500,000 times as far away" in (message := writer.refusal(test="list"))
+    assert "first that of images/003.png" in message
+
+
 def test_a_test_that_leaves_two_training_photos_is_blamed_itself(tmp_path):
     writer = Writer(tmp_path)
     (tmp_path / "list").write_text("\n".join(writer.names[2:]))

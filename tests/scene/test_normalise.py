@@ -289,6 +289,7 @@ def repeated(poses):
     (nan_pose, "photo number 5"),
     (one_place, r"all 24 that train are at \(5e\+05, 5.4e\+06, 250\)"),
     (repeated, "only 2 different"),
+    (lambda poses: poses * [1.0, 1.0, 1.0, 1e200], "below 1e\\+100: 24 of 24 are not"),
     (lambda poses: poses[:2], "3 distinct views, 2 are left"),
     (lambda poses: poses[:0], "3 distinct views, 0 are left"),
 ])
