@@ -8,6 +8,7 @@ two is whole. Nothing in the file is code: tensors, and one JSON header under a 
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ FORMAT = 1
 CURRENT, PREVIOUS, PARTIAL = "scene.safetensors", "scene.previous.safetensors", ".partial-"
 DAMAGED = "scene.damaged.safetensors"
 LARGEST_HEADER = 64 << 20  # bytes
+ROOM = 1.2  # of the tensors' size: what a state takes on the disk, and a little else
+STATES = 3  # that lie there at a time: the newest, the one before, and one that is being written
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8", torch.bool: "BOOL"}
 
 Vector = tuple[float, float, float]
@@ -128,11 +131,21 @@ def save(folder: Path, tensors: dict[str, Tensor], header: Header) -> None:
         os.replace(partial, folder / CURRENT)
         _flush_folder(folder)
     except (OSError, SafetensorError, DataError) as error:
-        raise ResourceError(f"{folder}: the state of step {header.step} could not be saved ({_one_line(error)}); what was "
-                            "saved before is still there. Free some space or permit writing, then resume the run.") from error
+        raise ResourceError(f"{folder}: the state of step {header.step} could not be saved ({_one_line(error)}); " + (
+            "what was saved before is still there. Free some space or permit writing, then resume the run." if has_state(folder)
+            else "nothing was saved before. Free some space or permit writing, or give another --out.")) from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def require_room(folder: Path, tensors: Iterable[Tensor]) -> None:
+    """ResourceError, before training rather than after it, where the disk cannot take the states of these tensors."""
+    missing = STATES - sum((folder / name).exists() for name in (CURRENT, PREVIOUS))
+    need, free = missing * ROOM * sum(tensor.nbytes for tensor in tensors), shutil.disk_usage(folder).free
+    if free < need:
+        raise ResourceError(f"{folder}: saving needs {need / 1e6:.0f} MB, and its disk has {free / 1e6:.0f} MB left: free some "
+                            "space, or give another --out.")
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], Header, str | None]:

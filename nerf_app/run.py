@@ -33,6 +33,7 @@ from nerf_app.scene.camera import Camera
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
+from nerf_app.scene.writing import write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
@@ -212,7 +213,7 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
 
 def write_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     """eval.json of the run."""
-    _write_text(folder / "eval.json", json.dumps(evaluation, indent=1) + "\n")
+    write_bytes((json.dumps(evaluation, indent=1) + "\n").encode(), folder / "eval.json")
 
 
 def load_scene_of(run: Run, scene_path: str | Path | None = None) -> Scene:
@@ -263,7 +264,8 @@ def _train_and_save(trainer: Trainer, scene: Scene, config: Config, folder: Path
         checkpoint.save(folder, trainer.tensors(is_over), header)
         return Saved(trainer.steps_done)
 
-    _write_text(folder / "config.yaml", to_yaml(saved_config))
+    checkpoint.require_room(folder, trainer.tensors().values())
+    write_bytes(to_yaml(saved_config).encode(), folder / "config.yaml")
     (folder / DIVERGED).unlink(missing_ok=True)  # of an earlier sitting
     saved_at, pause = time.monotonic(), min(FIRST_SAVE_SECONDS, config.training.save_seconds)
     _cut_metrics(folder / METRICS, trainer.steps_done)
@@ -306,8 +308,8 @@ def _told_if_diverged(folder: Path, trainer: Trainer) -> Iterator[None]:
         lower = trainer.settings.learning_rate / 10
         advice = [f"nerf-app resume RUN --set training.learning_rate={lower:g}", "look for photos with wrong poses or exposures"]
         facts = {"what": str(error), **_finite(trainer.facts()), "try": advice}  # null: not a finite number
-        with suppress(OSError):
-            _write_text(folder / DIVERGED, json.dumps(facts, indent=1) + "\n")
+        with suppress(ResourceError):
+            write_bytes((json.dumps(facts, indent=1) + "\n").encode(), folder / DIVERGED)
         raise
 
 
@@ -466,9 +468,3 @@ class _locked:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

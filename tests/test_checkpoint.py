@@ -267,6 +267,12 @@ def test_a_save_that_fails_leaves_the_state_before_or_after(tmp_path, monkeypatc
     assert holds(saved(tmp_path, 4), 4)
 
 
+def test_where_nothing_was_saved_before_nothing_else_is_said(tmp_path, monkeypatch):
+    let_fail(monkeypatch, "flush", fail_with(errno.ENOSPC))
+    with pytest.raises(ResourceError, match="nothing was saved before"):
+        checkpoint.save(tmp_path, some_tensors(1), a_header(1))
+
+
 def test_a_state_that_reads_back_wrong_is_not_taken_for_saved(tmp_path, monkeypatch):
     saved(tmp_path, 1)
     real = checkpoint._write

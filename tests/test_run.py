@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -308,6 +309,16 @@ def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path, scene, monkeypatch
     with pytest.raises(ResourceError, match="step 3 could not be saved .No space left on device") as caught:
         finish(runs.train_events(scene, small_config(3), tmp_path))
     assert caught.value.exit_code == 4
+
+
+def test_a_disk_without_room_for_the_states_stops_the_training_before_its_first_step(tmp_path, scene, monkeypatch):
+    finish(runs.train_events(scene, small_config(3), tmp_path / "old"))
+    size = (tmp_path / "old/scene.safetensors").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4 * size))
+    with pytest.raises(ResourceError, match="saving needs .* MB left: free some space"):
+        finish(runs.train_events(scene, small_config(3), tmp_path / "new"))
+    assert not (tmp_path / "new/metrics.jsonl").exists()
+    finish(runs.resume(tmp_path / "old", overrides={"training.steps": 5}))  # one of three is there already
 
 
 def test_metrics_that_cannot_be_written_cost_lines_and_not_the_training(tmp_path, scene):
