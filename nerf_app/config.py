@@ -254,8 +254,8 @@ def read_preset(name: str) -> dict[str, Any]:
     presets = {Path(item.name).stem: item for item in config_folder().iterdir() if item.name.endswith(".yaml")}
     if name not in presets:
         near = difflib.get_close_matches(name, presets, n=1)
-        raise UsageError(f"no preset {shown(name)}; " + (f"did you mean {near[0]}? " if near else "")
-                         + f"There are {', '.join(sorted(presets))}, or give the path of a .yaml file.")
+        raise UsageError(f"no preset {shown(name)}" + (f", did you mean {near[0]}?" if near else ":")
+                         + f" there are {', '.join(sorted(presets))}, or give the path of a .yaml file.")
     return steps_alone(read_overrides(presets[name].read_text(encoding="utf-8"), presets[name].name))
 
 

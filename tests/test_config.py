@@ -110,6 +110,7 @@ def test_a_name_like_no_other_leads_to_the_list():
     ("training.minutes", "-1", "at least 0.001, or null"), ("training.minutes", 0, "at least 0.001"),
     ("encoding.finest", 10**9, "to 65536"), ("training.final_learning_rate", 0, "from 0.0001 to 1"),
     ("encoding.coarsest", 5000, "to 4096"), ("training.samples_per_step", 10**9, "to 4194304"),
+    ("machine.threads", 100_000, "a whole number from 1 to 1024, or null"),  # so many end the process, not the program
     ("training.minutes", "nan", "got \"nan\""),
     ("training.minutes", math.inf, "a number"), ("field.kind", "hash", "must be hashgrid or frequency"),
     ("field.is_view_dependent", "maybe", "true or false"), ("scene.test", 3, "must be text"),
