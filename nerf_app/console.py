@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nerf_app.errors import NerfAppError, ResourceError
+from nerf_app.errors import BackendUnavailable, NerfAppError, ResourceError
 from nerf_app.progress import LONGEST_LINE
 from nerf_app.scene.paths import shown
 
@@ -72,6 +72,9 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("allocate memory|out of memory", said):
         return NO_ROOM, (f"memory ran out ({said[:200]}); close other programs, or try --set scene.longest_side=800 "
                          "or --set training.samples_per_step=4096.")
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "nerf_app").startswith("nerf_app"):
+        return BackendUnavailable.exit_code, (f"the library {error.name}, which this needs, is not installed: install nerf-app "
+                                              "again with pip, which brings it.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NO_ROOM, f"the disk is full ({said}); free some space, or give another --out."
     if isinstance(error, PermissionError) or isinstance(error, OSError) and error.errno == errno.EROFS:

@@ -179,6 +179,8 @@ full = OSError(errno.ENOSPC, "No space left on device", "runs/a")
 KINDS = [(errors.UsageError("a"), 2), (errors.DataError("a"), 3), (errors.ResourceError("a"), 4),
          (errors.BackendUnavailable("a"), 5), (errors.Diverged("a"), 6), (MemoryError(), 4), (full, 4),
          (PermissionError(errno.EACCES, "Permission denied", "x"), 4), (ValueError("a"), 1), (FileNotFoundError("a"), 1),
+         (ModuleNotFoundError("No module named 'av'", name="av"), 5),
+         (ModuleNotFoundError("No module named 'nerf_app.x'", name="nerf_app.x"), 1), (ModuleNotFoundError("a"), 1),
          (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 4),
          (RuntimeError("CUDA out of memory. Tried to allocate"), 4), (RuntimeError("shapes differ"), 1),
          (console.Interrupted(130), 130), (BrokenPipeError(), 0)]

@@ -417,7 +417,7 @@ def test_the_library_trains_and_gives_back_the_run(tmp_path, scene, photos, monk
         nerf_app.train(scene, small_config(3), tmp_path / "mine")
     with pytest.raises(UsageError, match=r"a camera needs its pose .* run.views\[0\]"):
         run.render(view.camera)
-    with pytest.raises(UsageError, match="white, black, transparent, or .* got puce"):
+    with pytest.raises(UsageError, match="white, black, transparent or .* got puce"):
         run.render(view, background="puce")
     monkeypatch.chdir(tmp_path)
     assert nerf_app.train(scene, small_config(1)).folder.parent == Path("runs")
