@@ -99,7 +99,7 @@ class Run:
         if world_from_camera is None:
             raise UsageError("a camera needs its pose world_from_camera [4, 4] beside it; a view, such as run.views[0], has one.")
         if isinstance(background, str) and background not in COLOURS:
-            raise UsageError(f"background must be {', '.join(COLOURS)} or (red, green, blue), each 0 to 1, got {shown(background)}")
+            raise UsageError(f"background must be {', '.join(COLOURS)} or (red, green, blue) of 0...1, got {shown(background)}")
         colour = COLOURS[background] if isinstance(background, str) else background
         pose = self.normalisation.pose_to_scene(world_from_camera)
         return render_picture(self.model, camera, pose, background=colour,
