@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,13 +194,15 @@ class Job:
         for note in (run.note, runs.changes_since(run.header, scene)):
             if note:
                 self.whole.line(note)
-        for name in STAGES:
-            fingerprint = self._fingerprint(name, run, scene)
-            if self._is_done(name, fingerprint):
-                self.whole.line(f"{name:9} is there already")
-            else:
-                self._make_one(name, fingerprint, run, scene)
-            self.whole.end(name)
+        is_whole = all(self._is_done(name, self._fingerprint(name, run, scene)) for name in STAGES)
+        with nullcontext() if is_whole else runs.locked(self.folder):
+            for name in STAGES:
+                fingerprint = self._fingerprint(name, run, scene)
+                if self._is_done(name, fingerprint):
+                    self.whole.line(f"{name:9} is there already")
+                else:
+                    self._make_one(name, fingerprint, run, scene)
+                self.whole.end(name)
         return run
 
     def _make_one(self, name: str, fingerprint: str, run: Run, scene: Scene) -> None:

@@ -146,7 +146,7 @@ def train(scene: Scene, config: Config | None = None, folder: str | Path | None 
 def train_events(scene: Scene, config: Config, folder: str | Path, stop: threading.Event | None = None) -> Iterator[Event]:
     """Trains into a new run folder; yields what happens, and leaves a verified state there whatever happens."""
     folder = Path(folder)
-    with _locked(folder):
+    with locked(folder):
         require_new(folder)
         checkpoint.remove_partial_files(folder)
         config, ops = settled(config), _backend(config)
@@ -165,7 +165,7 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no run folder: give the folder that `nerf-app train` printed.")
-    with _locked(folder):
+    with locked(folder):
         checkpoint.remove_partial_files(folder)
         tensors, header, note = checkpoint.load(folder)
         before = _saved_config(folder, header)
@@ -441,7 +441,7 @@ def _spread(count: int) -> list[int]:
     return sorted(range(count), key=lambda i: f"{i:016b}"[::-1])
 
 
-class _locked:
+class locked:
     """Holds a run folder against a second process; made if it is not there."""
 
     def __init__(self, folder: Path) -> None:
@@ -464,9 +464,9 @@ class _locked:
         except OSError as error:  # some network file systems have no locks
             warnings.warn(f"{self.folder} cannot be locked ({error.strerror}): see to it that nothing else trains there",
                           stacklevel=2)
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} since {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC")
-        self.file.flush()
+        with suppress(OSError):  # a full disk has no room for the holder's name
+            self.file.truncate(0)
+            os.write(self.file.fileno(), f"process {os.getpid()} since {datetime.datetime.now(datetime.UTC):%F %T} UTC".encode())
 
     def __exit__(self, *_: object) -> None:
         self.file.close()

@@ -131,6 +131,13 @@ def test_a_job_that_is_at_work_loses_nothing_to_a_second_one(photos, made, capsy
     at_work.close()
 
 
+def test_a_job_past_its_training_is_held_against_a_second_one_too(photos, made, capsys, monkeypatch):
+    def second():
+        assert cli.main(["reconstruct", "r"]) == 4 and "r is in use by process" in capsys.readouterr().err
+    replace(monkeypatch, "film", second)
+    assert reconstruct(photos, "--out", "r") == 0 and made == NAMES
+
+
 def test_settings_that_leave_it_to_the_program_leave_a_finished_job_as_it_was(photos, made):
     assert reconstruct(photos, "--out", "r", "--set", "encoding.log2_entries=null") == 0
     Path("mine.yaml").write_text("encoding: {log2_entries: null}\n")
