@@ -169,11 +169,13 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
         checkpoint.remove_partial_files(folder)
         tensors, header, note = checkpoint.load(folder)
         before = _saved_config(folder, header)
-        config = _changed(before, overrides or {})
+        path = _scene_path(folder, header, scene_path)
+        asked = portable(overrides or {}, folder, (path, *path.absolute().parents))  # a file has many spellings
+        config = _changed(before, seen_from_here(asked, folder))
         if note is not None:
             checkpoint.set_damaged_aside(folder)
         _check_tensors(folder, tensors, header, config, is_resumed=True)
-        scene = _known_scene(_scene_path(folder, header, scene_path), config, header)
+        scene = _known_scene(path, config, header)
         ops = _backend(config)
         trainer = _trainer(RadianceModel(config, header.is_bounded, ops, header.n_training), scene, config)
         trainer.load(tensors, header.progress, header.step)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from nerf_app import run as runs
 from nerf_app.checkpoint import CURRENT, PARTIAL
-from nerf_app.errors import DataError, ResourceError
+from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.scene.load import load_scene
 from nerf_app.training.events import Stepped
 from tests.sphere import small_config, sphere_scene, write_blender
@@ -140,6 +140,20 @@ def test_the_splits_are_those_of_the_run_wherever_it_is_called_from_and_no_path_
                                                                                                    "../photos/010.png"]
     assert finish(runs.resume(folder))[-1].step == 2
     assert look(folder).header.notes == run.header.notes
+
+
+def test_another_spelling_of_the_same_list_of_test_photos_is_the_same_setting(tmp_path, photos, monkeypatch):
+    shutil.copytree(photos, tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    scene = load_scene("set")
+    for name in ("set/kept.txt", "other.txt"):
+        Path(name).write_text(scene.views[1].name)
+    finish(runs.train_events(scene, small_config(2, {"scene.test": str(tmp_path / "set/kept.txt")}), "run"))
+    for steps, spelling in enumerate(("set/kept.txt", "./set/../set/kept.txt", "kept.txt"), 3):
+        assert finish(runs.resume("run", overrides={"scene.test": spelling, "training.steps": steps}))[-1].step == steps
+    with pytest.raises(UsageError, match="scene.test cannot be changed"):
+        finish(runs.resume("run", overrides={"scene.test": "other.txt"}))
+
 
 
 def test_names_that_are_no_utf_8_train_and_come_back(tmp_path):
