@@ -116,7 +116,7 @@ def mesh(order: Order) -> dict[str, Any]:
 
 
 def depth(order: Order) -> dict[str, Any]:
-    from nerf_app.export.depth import shots_of_path, shots_of_split, write_depth
+    from nerf_app.export.depth import known_words, shots_of_path, shots_of_split, write_depth
     from nerf_app.export.paths import camera_path
     if order.args.path is None:
         shots = shots_of_split(order.run, order.args.split or "all")
@@ -125,7 +125,7 @@ def depth(order: Order) -> dict[str, Any]:
     scale, box = order.metres_per_unit(), order.box()
     files = write_depth(order.run, shots, order.out, Counter(order.display, "map"), metres_per_unit=scale,
                         undistort=order.args.undistort, box=box, form=order.args.format or DEPTH_FORMATS[0])
-    order.display.line(f"depth     {counted(len(shots), 'map')}, explained in depth.json")
+    order.display.line(f"depth     {counted(len(shots), 'map')}, explained in depth.json; {known_words(files[0])}")
     return {"maps": len(shots), "files": files, "metres_per_unit": scale}
 
 

@@ -36,6 +36,7 @@ def exporters(tmp_path, monkeypatch) -> list:
     stand_in("nerf_app.export.pointcloud.write_point_cloud", SimpleNamespace(points=[0, 0, 0]))
     stand_in("nerf_app.export.crop.parse_crop", "a box")
     stand_in("nerf_app.export.cameras.write_cameras", ([Path("r/cameras/transforms.json")], ["a note"]))
+    monkeypatch.setattr("nerf_app.export.depth.known_words", lambda index: f"{index} says how many are known")
     monkeypatch.setattr("nerf_app.run.open_run", lambda *_: SimpleNamespace(note=None, views=[0, 0], folder=Path("r")))
     monkeypatch.setattr("nerf_app.run.load_scene_of", lambda *_: "a scene")
     monkeypatch.chdir(tmp_path)

@@ -85,12 +85,20 @@ def write_depth(run: "Run", shots: Mapping[str, PathCamera], out: Path, on_progr
            "factor": 10.0 ** _power(powers, 3 if metres_per_unit else None)}
     for name, shot in shots.items():
         _write_steps(places[name], form, png, metres_per_unit, _camera_words(name, shot))
+    n_pixels = sum(shot.camera.width * shot.camera.height for shot in shots.values())
     meaning = {"unit": "input units", "metres_per_unit": metres_per_unit, "png": png, "confidence": CONFIDENCE,
+               "known_part": powers.total() / n_pixels,
                "crop": None if box is None else {name: values.tolist() for name, values in vars(box).items()},
                "colours": {**asdict(colours), "steps": "even in log(depth), near is bright"},
                "depths": [place.relative_to(out).as_posix() for place in places.values()]}
     _write_json(meaning, out / "depth.json")
     return [out / "depth.json", *(_file(place, ending) for place in places.values() for ending in _endings(form))]
+
+
+def known_words(index: Path) -> str:
+    """How much of the pictures has a depth, for people; `index` is the depth.json that `write_depth` gives."""
+    part = json.loads(index.read_bytes())["known_part"]
+    return f"{100 * part:.3g} % of the pixels have one" if part else "NONE OF THE PIXELS HAS ONE: nothing opaque is seen there"
 
 
 def _depths(picture: "Picture") -> dict[str, np.ndarray]:

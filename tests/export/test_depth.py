@@ -11,7 +11,7 @@ from PIL import Image
 
 from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.export.crop import Box
-from nerf_app.export.depth import shots_of_path, shots_of_split, write_depth
+from nerf_app.export.depth import known_words, shots_of_path, shots_of_split, write_depth
 from nerf_app.export.float_files import FLOAT_FILES
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.picture import NEARBY, pixel_directions
@@ -124,6 +124,13 @@ def test_where_less_than_half_is_stopped_nothing_is_known_and_nothing_is_confide
         assert np.isnan(np.load(tmp_path / f"thin.{kind}.npy")).all()
     assert not np.array(Image.open(tmp_path / "thin.png")).any()
     assert not np.array(Image.open(tmp_path / "thin.confidence.png")).any()
+    assert known_words(tmp_path / "depth.json") == "NONE OF THE PIXELS HAS ONE: nothing opaque is seen there"
+
+
+def test_how_many_pixels_have_a_depth_is_said(tmp_path):
+    index = export(tmp_path, field_run(around(count=2)))
+    part = np.mean([np.isfinite(np.load(tmp_path / f"photos/0{i}.z.npy")).mean() for i in (0, 1)])
+    assert 0.0 < part < 1.0 and known_words(index) == f"{100 * part:.3g} % of the pixels have one"
 
 
 def test_with_a_metric_scale_the_pictures_hold_millimetres_and_the_floats_stay_input_units(tmp_path):
