@@ -74,7 +74,7 @@ def _library() -> ModuleType:
         import open3d
     except (ImportError, OSError) as error:
         raise BackendUnavailable(f"--method blocks and poisson need Open3D ({' '.join(str(error).split())}): "
-                                 "pip install 'nerf-app[open3d]', or use --method tsdf.") from error
+                                 "pip install open3d, or use --method tsdf.") from error
     open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)
     return open3d
 

@@ -21,7 +21,7 @@ def require_pycolmap() -> None:
     """Fails now rather than after the photos are read."""
     from importlib.util import find_spec
     if find_spec("pycolmap") is None:
-        raise BackendUnavailable("finding where photos were taken needs pycolmap: pip install 'nerf-app[sfm]'; or give photos "
+        raise BackendUnavailable("finding where photos were taken needs pycolmap: pip install pycolmap; or give photos "
                                  "with poses, from COLMAP for instance.")
 
 
@@ -65,6 +65,6 @@ def _failure(task: str, code: int, words: str) -> Exception:
         return ResourceError(f"pycolmap was ended in its task \"{task}\", as where memory runs out: close other programs, or "
                              "give fewer or smaller photos.")
     if "ModuleNotFoundError" in last or "ImportError" in last:
-        return BackendUnavailable(f"pycolmap cannot be loaded ({shown(last)}): pip install 'nerf-app[sfm]'.")
+        return BackendUnavailable(f"pycolmap cannot be loaded ({shown(last)}): pip install pycolmap.")
     return DataError(f"pycolmap failed in its task \"{task}\" ({shown(last)}): delete the folder \"work\" of the result and try "
                      "again, or leave out photos.")

@@ -21,6 +21,7 @@ import pycolmap
 from nerf_app.process.retrieval import neighbours
 
 Tell = Callable[[int, int], None]  # how many are done, of how many
+Observation = tuple[int, int]  # a photo's number, and that of the feature in it
 
 EVERY_SECONDS = 0.5  # progress is told
 MODELS = {False: ("SIMPLE_RADIAL", 1, 1), True: ("OPENCV", 2, 4)}  # whether photos are many -> focal lengths, lens coefficients
@@ -29,6 +30,11 @@ PHONE = 0.85  # focal length by the longer side, where EXIF says none
 LONGEST = (60, 10)  # seconds of one try, and for each photo: some sets would never end
 BLOCK = 50  # photos: the features of two blocks are kept in memory while their pairs are matched
 WORD_FEATURES = 1000  # of a photo, the largest ones, that its visual words are counted over
+FEWEST_SEEN = 50  # points in a photo: fewer do not tell its focal length
+TELLING_TRACK, HELD_BACK = 4, 0.5  # photos that a point must be in to lose one of them, and how many of those points do
+MOST_ERROR = 4.0  # pixels: a worse point counts as one with this error
+BETTER = 0.97  # what is left of the error on what was held back, for a focal length per photo to be believed
+ITERATIONS = 50  # of bundle adjustment, where the poses are nearly right already
 
 
 def features(tell: Tell, *, database: str, photos: str, groups: Sequence[dict[str, Any]], size: int, most: int,
@@ -133,6 +139,97 @@ def reconstruct(tell: Tell, *, database: str, photos: str, out: str, total: int,
     return best.num_reg_images()
 
 
+def focal_lengths(tell: Tell, *, model: str, out: str, threads: int, seed: int) -> dict[str, float] | None:
+    """A model with a focal length for each photo, written to `out`, where it explains the photos better: what is left of the
+    error, and the least and the most focal length in pixels. None where it does not.
+
+    Autofocus changes it from photo to photo, and no EXIF says so. More numbers always fit better, so they are judged by
+    observations that neither fit was shown.
+    """
+    given, held = pycolmap.Reconstruction(model), []
+    rng = np.random.default_rng(seed)
+    for _, point in sorted(given.points3D.items()):
+        seen = point.track.elements
+        if len(seen) >= TELLING_TRACK and rng.random() < HELD_BACK:
+            one = seen[rng.integers(len(seen))]
+            held.append((one.image_id, one.point2D_idx))
+    if given.num_reg_images() < MANY or not held:
+        return None
+    errors = [held_back_error(given, fit(given, set(held), threads), held) for fit in (with_one_lens, with_focal_lengths)]
+    if errors[1] > BETTER * errors[0]:
+        return None
+    best = with_focal_lengths(given, set(), threads)
+    os.makedirs(out, exist_ok=True)
+    best.write_binary(out)
+    focals = [float(camera.params[0]) for camera in best.cameras.values()]
+    return {"left": errors[1] / errors[0], "least": min(focals), "most": max(focals)}
+
+
+def with_one_lens(given: pycolmap.Reconstruction, held: set[Observation], threads: int) -> pycolmap.Reconstruction:
+    """The model fitted anew without what is held back, its cameras as they are."""
+    return adjusted(copied(given, held, given.cameras.values(), lambda image: image.camera_id), threads)
+
+
+def with_focal_lengths(given: pycolmap.Reconstruction, held: set[Observation], threads: int) -> pycolmap.Reconstruction:
+    """The same with a focal length for each photo, but one distortion for all that shared a camera: each photo alone could
+    trade the one for the other."""
+    cameras, camera_of = {}, {}
+    for number, image in sorted(given.images.items()):
+        if not image.has_pose:
+            continue
+        own = number if image.num_points3D >= FEWEST_SEEN else max(given.images) + image.camera_id
+        shared = given.cameras[image.camera_id]
+        cameras[own] = pycolmap.Camera.create_from_model_name(own, "SIMPLE_RADIAL", shared.mean_focal_length(), shared.width,
+                                                              shared.height)
+        camera_of[number] = own
+    model = adjusted(copied(given, held, cameras.values(), lambda image: camera_of[image.image_id]), threads)
+    for shared in given.cameras:
+        members = [number for number in camera_of if given.images[number].camera_id == shared]
+        bends = [np.full(given.images[number].num_points3D, model.cameras[camera_of[number]].params[3]) for number in members]
+        for number in members:
+            camera = model.cameras[camera_of[number]]
+            camera.params = [*camera.params[:3], np.median(np.concatenate(bends))]
+    return adjusted(model, threads, is_bend_fixed=True)
+
+
+def copied(given: pycolmap.Reconstruction, held: set[Observation], cameras: Iterable[pycolmap.Camera],
+           camera_of: Callable[[pycolmap.Image], int]) -> pycolmap.Reconstruction:
+    """The model with other cameras and without the observations that are held back; points keep their numbers."""
+    model = pycolmap.Reconstruction()
+    for camera in cameras:
+        model.add_camera_with_trivial_rig(pycolmap.Camera(camera.todict()))
+    for number, image in given.images.items():
+        if image.has_pose:
+            copy = pycolmap.Image(image_id=number, name=image.name, camera_id=camera_of(image))
+            copy.points2D = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in image.points2D])
+            model.add_image_with_trivial_frame(copy, image.cam_from_world())
+    for number, point in given.points3D.items():
+        track = [(one.image_id, one.point2D_idx) for one in point.track.elements]
+        kept = pycolmap.Track([pycolmap.TrackElement(*one) for one in track if one not in held])
+        model.add_point3D_with_id(number, pycolmap.Point3D(xyz=point.xyz, color=point.color, track=kept))
+    return model
+
+
+def adjusted(model: pycolmap.Reconstruction, threads: int, is_bend_fixed: bool = False) -> pycolmap.Reconstruction:
+    """The model itself, after bundle adjustment; far observations count less than their square."""
+    options = pycolmap.BundleAdjustmentOptions(refine_extra_params=not is_bend_fixed)
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
+    options.ceres.solver_options.max_num_iterations = ITERATIONS
+    options.ceres.solver_options.num_threads = threads
+    pycolmap.bundle_adjustment(model, options)
+    return model
+
+
+def held_back_error(given: pycolmap.Reconstruction, model: pycolmap.Reconstruction, held: Sequence[Observation]) -> float:
+    """Mean pixels from what was held back to where the model has it."""
+    errors = []
+    for number, feature in held:
+        seen = given.images[number].points2D[feature]
+        place = model.images[number].project_point(model.points3D[seen.point3D_id].xyz)
+        errors.append(MOST_ERROR if place is None else min(float(np.linalg.norm(place - seen.xy)), MOST_ERROR))
+    return float(np.mean(errors))
+
+
 def finish(tell: Tell, *, model: str, out: str, new_from_old: Sequence[Sequence[float]],
            names: dict[str, str]) -> dict[str, float]:
     """Writes the model moved by a similarity [3, 4], its photos under their names in `names`."""
@@ -145,7 +242,7 @@ def finish(tell: Tell, *, model: str, out: str, new_from_old: Sequence[Sequence[
     return {"photos": best.num_reg_images(), "points": best.num_points3D(), "error_px": best.compute_mean_reprojection_error()}
 
 
-TASKS = {task.__name__: task for task in (features, match, nearest, links, reconstruct, finish)}
+TASKS = {task.__name__: task for task in (features, match, nearest, links, reconstruct, focal_lengths, finish)}
 
 
 @contextmanager

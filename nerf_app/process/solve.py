@@ -119,7 +119,7 @@ def process(asked: Asked, display: Display) -> Found:
     steps = Steps(asked, Whole(display, expected_seconds(asked)), progress)
     photos = steps.gather(files)
     steps.pair(photos)
-    return steps.finish(steps.place(photos), began)
+    return steps.finish(steps.focus(steps.place(photos)), began)
 
 
 def closing_lines(found: Found) -> Iterator[str]:
@@ -242,6 +242,17 @@ class Steps:
             raise DataError(f"{shown(self.asked.source)}: no {FEWEST} of {len(photos)} photos could be placed together; first, "
                             f"{known[0].name}: {known[0].reason}")
         return self.asked.work / best
+
+    def focus(self, model: Path) -> Path:
+        """The folder of the model, or of one with a focal length per photo where that explains the photos better."""
+        own = self.asked.work / "focused"
+        better = child.run("focal_lengths", silent, model=str(model), out=str(own), threads=self.asked.threads,
+                           seed=self.asked.seed)
+        if better is None:
+            return model
+        self.whole.line(f"lens      a focal length for each photo, {better['least']:.0f} to {better['most']:.0f} px: "
+                        f"{better['left']:.0%} of the error on features that were held back is left")
+        return own
 
     def finish(self, model: Path, began: float) -> Found:
         """The scene's files from a model, upright and about as large as 1."""

@@ -53,7 +53,7 @@ def test_a_crop_with_nothing_in_it_is_refused(way):
 @pytest.mark.parametrize("way", WAYS.values())
 def test_without_open3d_it_is_named_before_anything_is_rendered(way, monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(BackendUnavailable, match=r"need Open3D .*pip install 'nerf-app\[open3d\]', or use --method tsdf"):
+    with pytest.raises(BackendUnavailable, match=r"need Open3D .*pip install open3d, or use --method tsdf"):
         way(None, None, None, quiet)
 
 

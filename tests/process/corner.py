@@ -29,12 +29,12 @@ def poses(count: int) -> np.ndarray:
     return np.array([look_at(eye, TARGET) for eye in eyes])
 
 
-def photograph(pose: np.ndarray, samples: int = 2) -> np.ndarray:
+def photograph(pose: np.ndarray, samples: int = 2, focal_px: float = FOCAL_PX) -> np.ndarray:
     """[H, W, 3] uint8."""
     places = (np.arange(samples) + 0.5) / samples
     x = (np.arange(WIDTH)[:, None] + places).ravel() - WIDTH / 2
     y = HEIGHT / 2 - (np.arange(HEIGHT)[:, None] + places).ravel()
-    inside = np.stack(np.broadcast_arrays(x / FOCAL_PX, (y / FOCAL_PX)[:, None], -1.0), -1)  # [sH, sW, 3]
+    inside = np.stack(np.broadcast_arrays(x / focal_px, (y / focal_px)[:, None], -1.0), -1)  # [sH, sW, 3]
     directions = inside @ pose[:3, :3].T
     away = np.where(directions < 0.0, -pose[:3, 3] / np.minimum(directions, -1e-9), np.inf)  # [sH, sW, 3] to each wall
     hit = away.argmin(-1)

@@ -23,7 +23,7 @@ from nerf_app.progress import PlainDisplay
 from nerf_app.scene import colmap
 from nerf_app.scene.load import load_scene, read_listing
 from nerf_app.scene.settings import SceneSettings
-from tests.process.corner import photograph, poses, write_photos
+from tests.process.corner import FOCAL_PX, photograph, poses, write_photos
 from tests.requires import requires
 from tests.sphere import SMALL
 
@@ -236,6 +236,22 @@ def test_the_cameras_are_where_they_were(tmp_path):
     np.testing.assert_allclose(apart / apart.mean(), truly / truly.mean(), atol=0.02)
     turns, true_turns = (np.einsum("aji,bjk->abik", poses[:, :3, :3], poses[:, :3, :3]) for poses in (ours, truth))
     np.testing.assert_allclose(turns, true_turns, atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("breathing", [0.0, 0.05])
+def test_photos_get_focal_lengths_of_their_own_where_they_have_them(breathing, tmp_path, capsys):
+    """Autofocus: each photo is taken with another focal length; the same photos with one lens are left with it."""
+    (tmp_path / "photos").mkdir()
+    truth = FOCAL_PX * (1.0 + breathing * np.sin(2.4 * np.arange(14)))
+    for number, (pose, focal_px) in enumerate(zip(poses(14), truth, strict=True)):
+        Image.fromarray(photograph(pose, focal_px=focal_px)).save(tmp_path / f"photos/{number:02}.jpg", quality=95)
+    assert process(asked(tmp_path / "photos", tmp_path / "scene"), display()).placed == 14
+    frames = sorted(read_listing(tmp_path / "scene", SceneSettings())[0].frames, key=lambda frame: frame.name)
+    focals = np.array([frame.camera.focal_x_px for frame in frames])
+    assert ("lens      a focal length for each photo" in capsys.readouterr().err) == bool(breathing)
+    np.testing.assert_allclose(focals / focals.mean(), truth / truth.mean(), atol=0.01)
+    assert len(set(focals)) == (14 if breathing else 1)
 
 
 def test_a_video_becomes_a_scene(tmp_path):
