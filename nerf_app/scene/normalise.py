@@ -28,6 +28,8 @@ MARGIN = 1.02  # of the cube around what was carved
 FARTHEST = 1.5  # scene units at which the outermost camera may stand
 LARGEST = 1e100  # number in a pose: its square is still one
 STRAY = 1e6  # scene units: float32 tells places there apart by a sixteenth
+SPREAD, FLAT = 0.02, 0.1  # mean squares: of axes that point in many directions, and beside it of those in one plane
+ROLLED = 0.2  # length of the cameras' mean up, below which it says nothing
 DEEPEST = 6.0  # far / near of the slab that forward-facing photos get; what lies behind is contracted
 
 
@@ -80,16 +82,26 @@ def check_reach(names: Sequence[str], poses: np.ndarray, normalisation: Normalis
 
 
 def estimate_up(poses: np.ndarray) -> np.ndarray:
-    """The direction [3] that is up in the photos: the cameras' own up, or where they are rolled all over, the normal
-    of the plane that their centres lie in (its sign is then a guess)."""
+    """The direction [3] that is up in the photos.
+
+    Who walks around holds the horizon level, so that the cameras' right lies flat however they are pitched, or their own up
+    where all photos are turned by a quarter. Where neither is flat: the middle of the cameras' ups, or of cameras that are
+    rolled all over the normal of the plane that their centres lie in. A sign that no up tells is that of looking down.
+    """
     poses = np.asarray(poses, np.float64)
-    ups = poses[:, :3, 1]
-    up = _geometric_median(ups)
-    if np.linalg.norm(ups.mean(0)) < 0.2:
+    ups, backs = poses[:, :3, 1].mean(0), poses[:, :3, 2].mean(0)
+    level = [np.linalg.eigh(axes.T @ axes / len(poses)) for axes in (poses[:, :3, 0], poses[:, :3, 1])]  # of right and of up
+    flat = [(sizes[0] / sizes[1], vectors[:, 0]) for sizes, vectors in level if sizes[1] > SPREAD and sizes[0] < FLAT * sizes[1]]
+    if flat:
+        up = min(flat, key=lambda one: one[0])[1]
+    elif np.linalg.norm(ups) < ROLLED:
         centres = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
-        normal = np.linalg.svd(centres)[2][2]
-        up = normal if normal @ ups.sum(0) >= 0 else -normal
-    return up / np.linalg.norm(up)
+        up = np.linalg.svd(centres)[2][2]
+    else:
+        up = _geometric_median(poses[:, :3, 1])
+        up /= np.linalg.norm(up)
+    says = ups @ up if abs(ups @ up) > ROLLED else backs @ up or ups @ up
+    return up if says >= 0 else -up
 
 
 def focus_point(poses: np.ndarray) -> np.ndarray:

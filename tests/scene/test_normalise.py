@@ -261,6 +261,26 @@ def test_up_is_what_the_cameras_hold_up():
     assert estimate_up(poses) @ (0, 0, 1) > 0.98
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_cameras_on_one_side_that_look_down_have_the_true_up_however_all_photos_are_turned(turns):
+    """The middle of their own ups leans by 20 degrees, and by 90 where a phone was held upright and its photos lie."""
+    rng, quarter = np.random.default_rng(3), np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    angles, heights = np.linspace(0.0, np.pi, 40), rng.uniform(0.5, 2.0, 40)
+    poses = np.stack([looking((2 * np.cos(a), 2 * np.sin(a), z), (0, 0, 0)) for a, z in zip(angles, heights, strict=True)])
+    poses[:, :3, :3] = poses[:, :3, :3] @ np.linalg.matrix_power(quarter, turns)
+    up = estimate_up(poses)
+    if turns == 2:
+        up = -up  # so they would be held
+    assert up @ (0, 0, 1) > 0.999
+
+
+def test_cameras_straight_above_look_down():
+    angles = np.linspace(0.0, 5.0, 20)
+    poses = np.tile(np.eye(4), (20, 1, 1))
+    poses[:, :2, :2] = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
+    assert estimate_up(poses) @ (0, 0, 1) == pytest.approx(1.0)
+
+
 def test_cameras_rolled_all_over_have_the_normal_of_their_plane_as_up():
     angles = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     poses = np.stack([looking((np.cos(a), np.sin(a), 0), (0, 0, 0)) for a in angles])
