@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 import pycolmap
 
+from nerf_app.process.agreement import held_together
 from nerf_app.process.retrieval import neighbours
 
 Tell = Callable[[int, int], None]  # how many are done, of how many
@@ -28,6 +29,7 @@ MODELS = {False: ("SIMPLE_RADIAL", 1, 1), True: ("OPENCV", 2, 4)}  # whether pho
 MANY = 12  # photos through one camera: fewer do not tell eight numbers of it
 PHONE = 0.85  # focal length by the longer side, where EXIF says none
 LONGEST = (60, 10)  # seconds of one try, and for each photo: some sets would never end
+ENOUGH_COMMON = 20  # points of a photo that two others in the model see too, where less was asked for
 BLOCK = 50  # photos: the features of two blocks are kept in memory while their pairs are matched
 WORD_FEATURES = 1000  # of a photo, the largest ones, that its visual words are counted over
 FEWEST_SEEN = 50  # points in a photo: fewer do not tell its focal length
@@ -135,6 +137,10 @@ def reconstruct(tell: Tell, *, database: str, photos: str, out: str, total: int,
     best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
     if best is None:
         return 0
+    if is_relaxed:
+        tracks = [[one.image_id for one in point.track.elements] for point in best.points3D.values()]
+        for photo in set(best.reg_image_ids()) - held_together(tracks, ENOUGH_COMMON):
+            best.deregister_frame(best.images[photo].frame_id)
     best.write_binary(out)
     return best.num_reg_images()
 
