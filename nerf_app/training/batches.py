@@ -37,6 +37,7 @@ class PixelBatches:
         poses = np.stack([scene.normalisation.pose_to_scene(view.world_from_camera) for view in views])
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
+        self.points = None if scene.points is None else torch.tensor(scene.normalisation.to_scene(scene.points), device=device)
         self.widths = torch.tensor([view.camera.width for view in views], device=device)
         pixels = [view.camera.width * view.camera.height for view in views]
         sizes = torch.tensor(pixels, device=device)

@@ -1,4 +1,7 @@
-"""PHOTOS → THE SPACE THEY SEE: what too few of them look at is not learned from them, and could only float there."""
+"""PHOTOS → THE SPACE THEY SEE: what too few of them look at is not learned from them, and could only float there.
+
+A photo sees nothing before its first sparse points: what one photo alone puts close to its lens, no other denies.
+"""
 
 import math
 
@@ -14,6 +17,8 @@ from nerf_app.training.batches import PixelBatches
 CELLS = 64  # along an edge of the unit cube
 MOST_EDGE, MOST_RAYS = 40, 200_000  # rays along an edge of a photo, closer together than cells; and of all photos
 STEP = 1.0 / CELLS  # of the lattice, scene units: about half a cell
+NEAREST, CLEARANCE = 0.01, 0.8  # part of a photo's sparse points that may be wrong, and of the way to the next one that is empty
+FEWEST_POINTS, MOST_POINTS = 50, 20_000  # in a photo, to judge by them; of a scene
 
 
 @torch.no_grad()
@@ -29,6 +34,7 @@ def views_of_cells(batches: PixelBatches, space: Space, ops: Backend) -> Tensor:
         width, height = batches.cameras.size_px[view]
         rays = view_rays(batches.cameras, batches.poses, view, (down * height).long().view(-1), (across * width).long().view(-1))
         near, far = space.limits(rays.origins, rays.directions)
+        near = near.clamp(min=clearance(batches, view))
         far = torch.where(rays.is_valid, far, near)
         marched = ops.march.march(rays.origins, rays.directions, near, far, torch.full_like(near, 0.5), STEP, everywhere, space,
                                   None)
@@ -39,3 +45,15 @@ def views_of_cells(batches: PixelBatches, space: Space, ops: Backend) -> Tensor:
         is_seen[(z * CELLS + y) * CELLS + x] = True
         counts += max_pool3d(is_seen.float().view(1, *everywhere.shape), 3, stride=1, padding=1)[0]
     return counts
+
+
+def clearance(batches: PixelBatches, view: int) -> float:
+    """How far before a photo's lens there is nothing, scene units; 0 where no sparse points tell."""
+    if batches.points is None:
+        return 0.0
+    stride = max(1, -(-len(batches.points) // MOST_POINTS))
+    points = batches.points[::stride] - batches.poses[view, :3, 3]  # [M, 3]
+    views = torch.full((len(points),), view, device=points.device)
+    is_seen = batches.cameras.project(views, points @ batches.poses[view, :3, :3])[2]
+    distances = torch.linalg.vector_norm(points[is_seen], dim=1)
+    return CLEARANCE * float(torch.quantile(distances, NEAREST)) if len(distances) >= FEWEST_POINTS else 0.0
