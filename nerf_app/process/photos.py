@@ -134,7 +134,8 @@ def _placed(out: Path, file: Path, name: str) -> Photo | str:
         write_bytes(written, out / name)
     height, width = pixels.shape[:2]
     focal = header.focal_35mm * max(width, height) / 36.0 if header.focal_35mm else None  # a 35 mm frame is 36 mm long
-    return Photo(name, "", key, f"{width}×{height} {header.device}", width, height, focal, sharpness(pixels))
+    camera = f"{width}×{height} {header.device} {header.focal_35mm or ''}"  # digital zoom changes the last alone
+    return Photo(name, "", key, camera, width, height, focal, sharpness(pixels))
 
 
 def blurred(photos: Sequence[Photo], part: float) -> set[str]:

@@ -1,3 +1,4 @@
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_frames_are_turned_as_the_phone_noted(degrees, turns):
     stored = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
     frame = SimpleNamespace(rotation=degrees, to_ndarray=lambda format: stored)
     np.testing.assert_array_equal(upright(frame), np.rot90(stored, turns))
+
+
+@pytest.mark.parametrize("turns, matrix", [(1, (0, -1, 1, 0)), (2, (-1, 0, 0, -1)), (3, (0, 1, -1, 0))])
+def test_a_phone_s_video_is_turned_by_what_its_file_says(turns, matrix, tmp_path):
+    """ISO 14496-12, 8.3.2: a track's header ends with a matrix of nine numbers, width and height."""
+    write_video(frames(), tmp_path / "a.mp4", 10.0)
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    place = content.index(b"tkhd") + 4 + 40
+    a, b, c, d = (number << 16 for number in matrix)
+    content[place:place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(content)
+    (plain,), (turned,) = (write_frames(tmp_path / name, tmp_path, 1, silent) and [np.array(Image.open(tmp_path / "00001.jpg"))]
+                           for name in ("a.mp4", "turned.mp4"))
+    assert np.abs(np.rot90(plain, turns).astype(float) - turned).mean() < 4.0
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0\0\0\x18ftypmp42" + bytes(99)])

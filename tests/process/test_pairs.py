@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from nerf_app.process.pairs import EXHAUSTIVE, FARTHER, NEAREST, all_pairs, around, find_pairs, in_order, lonely
+from nerf_app.process.retrieval import neighbours
+from tests.process.test_retrieval import places
 
 MANY = EXHAUSTIVE + 10
 
@@ -46,6 +48,14 @@ def test_many_photos_are_too_where_the_measured_pace_allows_it():
 def test_else_each_photo_is_compared_with_those_that_look_like_it():
     nearest = {i: sorted(range(MANY), key=lambda j, i=i: abs(i - j))[1:NEAREST + 1] for i in range(MANY)}
     assert Comparison(MANY, pace=1.0).run() == {(min(i, j), max(i, j)) for i, some in nearest.items() for j in some}
+
+
+def test_what_looks_alike_is_found_by_the_photos_features():
+    """Photos go round a ring of places; each shows three, and is compared with all that show one of them too."""
+    one, descriptors = Comparison(MANY, pace=1.0), places(MANY, MANY, 6, 30)
+    find_pairs(MANY, False, 1.0, lambda count: neighbours(descriptors, count, seed=0).tolist(), one.match, one.links)
+    assert len(one.compared) < MANY * (MANY - 1) / 4
+    assert {tuple(sorted((i, (i + step) % MANY))) for i in range(MANY) for step in (1, 2)} <= set(one.compared)
 
 
 def test_a_second_round_goes_on_with_those_that_are_still_alone():

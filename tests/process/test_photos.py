@@ -77,12 +77,12 @@ def test_photos_of_one_size_and_lens_share_a_camera(tmp_path):
     folder.mkdir()
     wide = {"Make": "Maker", "Model": "Two", "FocalLength": 4.2, "FocalLengthIn35mmFilm": 27}
     cases = {"1": wide, "2": wide, "3": wide | {"FocalLength": 8.4, "FocalLengthIn35mmFilm": 54}, "4": {},
-             "5": wide | {"Orientation": 6}}
+             "5": wide | {"Orientation": 6}, "6": wide | {"FocalLengthIn35mmFilm": 54}}
     for number, (name, words) in enumerate(cases.items()):
         Image.fromarray(np.roll(SCENE, number, 0)).save(folder / f"{name}.jpg", exif=exif(**words))
     photos = {photo.source[0]: photo for photo in gathered(folder, tmp_path / "out").photos}
     assert photos["1"].camera == photos["2"].camera
-    assert len({photos[name].camera for name in "1345"}) == 4
+    assert len({photos[name].camera for name in "13456"}) == 5
     assert photos["1"].focal_px == 27 / 36 * 64 and photos["3"].focal_px == 54 / 36 * 64 and photos["4"].focal_px is None
 
 

@@ -3,21 +3,23 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from nerf_app import cli, job
 from nerf_app.errors import DataError, UsageError
 from nerf_app.export.video import write_video
 from nerf_app.process import child, solve
 from nerf_app.process.failures import reasons
-from nerf_app.process.photos import Photo
+from nerf_app.process.photos import Photo, gather, photo_files
 from nerf_app.process.solve import Asked, is_unposed, process, upright
 from nerf_app.progress import PlainDisplay
 from nerf_app.scene import colmap
@@ -27,6 +29,7 @@ from tests.process.corner import FOCAL_PX, photograph, poses, write_photos
 from tests.requires import requires
 from tests.sphere import SMALL
 
+PHONE = 0.85  # as nerf_app/process/colmap.py has it, which only a process of its own may load
 ROOT = Path(__file__).resolve().parents[2]
 ROOM = ROOT / "data/room"
 pytestmark = requires("pycolmap")
@@ -253,6 +256,49 @@ def test_photos_get_focal_lengths_of_their_own_where_they_have_them(breathing, t
     assert ("lens      a focal length for each photo" in capsys.readouterr().err) == bool(breathing)
     np.testing.assert_allclose(focals / focals.mean(), truth / truth.mean(), atol=0.01)
     assert len(set(focals)) == (14 if breathing else 1)
+
+
+def test_photos_of_all_kinds_and_cameras_make_one_scene(tmp_path):
+    """HEIC, PNG, a JPEG that lies on its side, and one of another size."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    truth, folder = poses(6), tmp_path / "photos"
+    folder.mkdir()
+    pictures = [Image.fromarray(photograph(pose)) for pose in truth]
+    pillow_heif.from_pillow(pictures[0]).save(folder / "0.heic", quality=95)
+    pictures[1].save(folder / "1.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    pictures[2].transpose(Image.Transpose.ROTATE_90).save(folder / "2.jpg", quality=95, exif=exif)
+    pictures[3].resize((240, 180), Image.Resampling.LANCZOS).save(folder / "3.jpg", quality=95)
+    for number in (4, 5):
+        pictures[number].save(folder / f"{number}.jpg", quality=95)
+    assert process(asked(folder, tmp_path / "scene"), display()).placed == 6
+    frames = sorted(read_listing(tmp_path / "scene", SceneSettings())[0].frames, key=lambda frame: frame.name)
+    assert [(frame.camera.width, frame.camera.height) for frame in frames] == [(320, 240)] * 3 + [(240, 180)] + [(320, 240)] * 2
+    ours = np.stack([frame.world_from_camera for frame in frames])
+    turns, true_turns = (np.einsum("aji,bjk->abik", some[:, :3, :3], some[:, :3, :3]) for some in (ours, truth))
+    np.testing.assert_allclose(turns, true_turns, atol=0.03)
+
+
+def test_the_search_for_a_focal_length_begins_with_what_exif_says(tmp_path):
+    """Two photos say 30 mm of a 35 mm film, two say nothing."""
+    folder, work = tmp_path / "photos", tmp_path / "work"
+    write_photos(folder, 4)
+    for name in ("00.jpg", "01.jpg"):
+        exif = Image.Exif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 30
+        Image.open(folder / name).save(folder / name, quality=95, exif=exif)
+    work.mkdir()
+    photos = gather(photo_files(folder), folder, tmp_path / "out", work, solve.silent).photos
+    database = tmp_path / "database.db"
+    child.run("features", solve.silent, database=str(database), photos=str(work), groups=solve.groups(photos), size=320, most=500,
+              threads=1, seed=0)
+    with closing(sqlite3.connect(database)) as base:
+        focals = sorted(float(np.frombuffer(params)[0]) for (params,) in base.execute("SELECT params FROM cameras"))
+    assert focals == pytest.approx([320 * 30 / 36, 320 * PHONE])
+    keys = [photo.key for photo in photos]
+    near = child.run("nearest", solve.silent, database=str(database), names=keys, count=2, seed=0)
+    assert np.shape(near) == (4, 2) and all(number not in row for number, row in enumerate(near))
 
 
 def test_a_video_becomes_a_scene(tmp_path):
