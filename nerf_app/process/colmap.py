@@ -95,8 +95,8 @@ def nearest(tell: Tell, *, database: str, names: Sequence[str], count: int, seed
         ids = {image.name: image.image_id for image in base.read_all_images()}
         descriptors = []
         for number, name in enumerate(names):
-            scales = pycolmap.keypoints_to_matrix(base.read_keypoints(ids[name]))[:, 2]
-            chosen = np.argsort(-scales, kind="stable")[:WORD_FEATURES]
+            shapes = base.read_keypoints(ids[name])[:, 2:].reshape(-1, 2, 2)  # [N, 2, 2] from the feature to the photo
+            chosen = np.argsort(-np.abs(np.linalg.det(shapes)), kind="stable")[:WORD_FEATURES]
             descriptors.append(base.read_descriptors(ids[name]).data[chosen])
             tell(number, len(names))
     return neighbours(descriptors, count, seed).tolist()

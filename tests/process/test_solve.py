@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from nerf_app import cli, job
 from nerf_app.errors import DataError, UsageError
 from nerf_app.export.video import write_video
-from nerf_app.process import child, solve
+from nerf_app.process import child, pairs, solve
 from nerf_app.process.failures import reasons
 from nerf_app.process.photos import Photo, gather, photo_files
 from nerf_app.process.solve import Asked, is_unposed, process, upright
@@ -298,7 +298,21 @@ def test_the_search_for_a_focal_length_begins_with_what_exif_says(tmp_path):
     assert focals == pytest.approx([320 * 30 / 36, 320 * PHONE])
     keys = [photo.key for photo in photos]
     near = child.run("nearest", solve.silent, database=str(database), names=keys, count=2, seed=0)
-    assert np.shape(near) == (4, 2) and all(number not in row for number, row in enumerate(near))
+    assert np.shape(near) == (4, 2) and near[0][0] == 1 and near[3][0] == 2
+
+
+def test_too_many_photos_to_compare_all_are_compared_with_those_that_look_alike(tmp_path, monkeypatch):
+    for name, value in {"EXHAUSTIVE": 7, "NEAREST": 3}.items():
+        monkeypatch.setattr(pairs, name, value)
+    run, compared = child.run, []
+
+    def watched(task, on_progress, **arguments):
+        compared.extend(arguments["pairs"] if task == "match" else [])
+        return run(task, on_progress, **arguments)
+    monkeypatch.setattr(child, "run", watched)
+    photos = corner_photos(tmp_path / "photos", 8)
+    assert process(asked(photos, tmp_path / "scene", minutes=1e-6), display()).placed == 8
+    assert 12 <= len(compared) < 28
 
 
 def test_a_video_becomes_a_scene(tmp_path):
