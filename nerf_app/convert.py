@@ -146,7 +146,7 @@ def _names(ready: Ready, target: Target, to: str) -> list[str]:
 def _is_written_anew(file: PhotoFile, target: Target) -> bool:
     suffix = file.path.suffix.lower()
     return (file.orientation != 1 or suffix not in target.kinds or (target.is_flat and suffix != file.path.suffix)
-            or any(mask.kind == "object" for mask in file.masks))
+            or file.is_alpha_inverted or any(mask.kind == "object" for mask in file.masks))
 
 
 def _ignored(file: PhotoFile) -> bool:

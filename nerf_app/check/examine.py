@@ -88,7 +88,11 @@ def _with_poses(listing: Listing, sized: Sequence[Sized], poses: np.ndarray, loo
     files = [one.file for one in sized]
     findings = findings + find_odd_lenses(sized) + find_odd_scale(poses) + find_tilt(poses, listing.up)
     files, more = _masked(listing, files, cameras, poses, settings)
-    findings += more + find_inverted_alpha(names, [look.silhouette for look in looks], cameras, poses)
+    inverted = find_inverted_alpha(names, [look.silhouette for look in looks], cameras, poses)
+    if inverted:
+        files = [replace(file, is_alpha_inverted=True) for file in files]
+        looks = [look if look.silhouette is None else replace(look, silhouette=~look.silhouette) for look in looks]
+    findings += more + inverted
     findings += find_blurred(names, looks)
     twins, extra = find_twins(names, looks, poses)
     up = estimate_up(poses) if listing.up is None else listing.up

@@ -47,7 +47,7 @@ def find_inverted_alpha(names: Sequence[str], silhouettes: Sequence[np.ndarray |
         return []
     return [Finding(True, "the photos' alpha looks inverted: what all cameras look at is transparent",
                     f"{names[next(iter(whites))]} is opaque around what the cameras aim at, and transparent there",
-                    "invert the alpha channel: 255 is where the object is")]
+                    "invert the alpha channel: 255 is where the object is; --fix does", is_mended=True)]
 
 
 def _hides_the_aim(whites: dict[int, np.ndarray], cameras: Sequence[Camera], poses: np.ndarray) -> bool:

@@ -55,6 +55,7 @@ class PhotoFile:
     orientation: int = 1  # EXIF turn to apply
     masks: tuple[MaskFile, ...] = ()
     kept_size: tuple[int, int] | None = None  # (width, height) in the store; None: decoded again, whole, when asked for
+    is_alpha_inverted: bool = False  # 255 is stored where the object is not
 
     @property
     def size(self) -> tuple[int, int]:
@@ -266,6 +267,8 @@ def _apply_masks(file: PhotoFile, stored: np.ndarray) -> tuple[np.ndarray, np.nd
         raise DataError(f"{shown(file.path)} decodes to {stored.shape[1]}×{stored.shape[0]} but announced "
                         f"{file.header.width}×{file.header.height}: copy it again.")
     pixels, ignored = turned(stored, file.orientation), None
+    if file.is_alpha_inverted and pixels.shape[2] == 4:
+        pixels = np.concatenate([pixels[..., :3], 255 - pixels[..., 3:]], 2)
     for mask in file.masks:
         values = fitted_mask(mask, file)
         if mask.kind == "ignore":

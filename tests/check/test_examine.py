@@ -97,6 +97,17 @@ def test_inverted_masks_are_found_and_turned_round(tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(Image.open(out / "images/train" / name))[..., 3], alpha)
 
 
+def test_an_inverted_alpha_is_found_and_turned_round(tmp_path, capsys):
+    scene = copy_object(tmp_path / "scene")
+    before = {name: np.asarray(Image.open(scene / "train" / name)) for name in os.listdir(scene / "train")}
+    for name, rgba in before.items():
+        Image.fromarray(np.dstack([rgba[..., :3], 255 - rgba[..., 3]])).save(scene / "train" / name)
+    (fault,), out = mended(scene, capsys)
+    assert "alpha looks inverted" in fault and check(out, capsys=capsys)[0] == 0
+    for name, rgba in before.items():
+        np.testing.assert_array_equal(np.asarray(Image.open(out / "images/train" / name)), rgba)
+
+
 def test_twins_and_broken_photos_stay_behind(tmp_path, capsys):
     scene = copy_room(tmp_path / "scene")
     content = read(scene)
