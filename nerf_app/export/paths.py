@@ -23,6 +23,7 @@ from nerf_app.export.path_files import (
     rotations_from_quaternions,
 )
 from nerf_app.scene.camera import Camera
+from nerf_app.scene.normalise import estimate_up
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Normalisation, View
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nerf_app.run import Run
 
 LONGEST_SIDE = 1280  # pixels, where the user asks for no size
+QUARTER = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # counter-clockwise, seen from behind the camera
 WIDEST_FIELD = np.radians(75.0)  # of a made-up pinhole in place of a fisheye: wider ones only stretch the edges
 KEYS_PER_SECOND = 2.0  # of training cameras that `interpolate` passes: more of them make the eye sick
 MOST_KEYS = 400  # cameras that the search for a short tour looks at
@@ -53,10 +55,15 @@ def camera_path(kind: str, run: "Run", size: tuple[int, int] | None, seconds: fl
 
 
 def made_up_camera(run: "Run", size: tuple[int, int] | None = None) -> Camera:
-    """The pinhole of a made-up path: the median training camera's field of view over the short side, even sides."""
+    """The pinhole of a made-up path: the median training camera's field of view over the short side, even sides.
+
+    Where the photos lie on their side it stands upright.
+    """
     cameras = [view.camera for view in _training_views(run)]
     if size is None:
         width, height = (float(np.median([getattr(camera, side) for camera in cameras])) for side in ("width", "height"))
+        if quarter_turns(_training_poses(run)) % 2:
+            width, height = height, width
         shrink = min(1.0, LONGEST_SIDE / max(width, height))
         size = tuple(2 * max(1, round(side * shrink / 2)) for side in (width, height))
     return pinhole(*size, float(np.median([_short_field(camera) for camera in cameras])), min(size))
@@ -87,7 +94,7 @@ class Surround:
 
 def survey(run: "Run") -> Surround:
     """Look at the training cameras once for all paths."""
-    poses = np.stack([np.asarray(view.world_from_camera, np.float64) for view in _training_views(run)])
+    poses = _training_poses(run)
     positions, forwards = poses[:, :3, 3], -poses[:, :3, 2]
     focus = _focus(positions, forwards, run.normalisation)
     offsets = focus - positions
@@ -108,6 +115,18 @@ def _focus(positions: np.ndarray, forwards: np.ndarray, normalisation: Normalisa
 
 def _training_views(run: "Run") -> list[View]:
     return [view for view in run.views if view.split == "train"] or list(run.views)
+
+
+def _training_poses(run: "Run") -> np.ndarray:
+    """[V, 4, 4] input coordinates."""
+    return np.stack([np.asarray(view.world_from_camera, np.float64) for view in _training_views(run)])
+
+
+def _upright_poses(run: "Run") -> np.ndarray:
+    """The same, turned about their axes where the photos lie on their side."""
+    poses = _training_poses(run)
+    poses[:, :3, :3] = poses[:, :3, :3] @ np.linalg.matrix_power(QUARTER, quarter_turns(poses))
+    return poses
 
 
 def look(position: np.ndarray, forward: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -191,7 +210,7 @@ def spiral(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float)
 
 def _mean_pose(run: "Run", around: Surround) -> np.ndarray:
     """[4, 4] pose of the mean training camera; where they look many ways, of the one at the most usual height."""
-    poses = np.stack([np.asarray(view.world_from_camera, np.float64) for view in _training_views(run)])
+    poses = _upright_poses(run)
     forward = np.mean(around.forwards, axis=0)
     if np.linalg.norm(forward) < 0.8:
         heights = around.positions @ around.up
@@ -205,7 +224,7 @@ def interpolate(run: "Run", size: tuple[int, int] | None, seconds: float, fps: f
     Speed is steady for the eye: a frame's step counts its distance and its turn together.
     """
     around = survey(run)
-    poses = np.stack([np.asarray(view.world_from_camera, np.float64) for view in _training_views(run)])
+    poses = _upright_poses(run)
     order = visiting_order(_places(poses, around.distance))
     keys = max(2, round(KEYS_PER_SECOND * seconds))
     if len(order) > keys:
@@ -225,6 +244,14 @@ def train(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float) 
 
 def _through(camera: Camera, poses: list[np.ndarray]) -> tuple[PathCamera, ...]:
     return tuple(PathCamera(camera, pose) for pose in poses)
+
+
+def quarter_turns(poses: np.ndarray) -> int:
+    """How often cameras [V, 4, 4] must turn by `QUARTER` for most pictures to be upright, as their level horizons say."""
+    up = estimate_up(poses)
+    right, above = poses[:, :3, 0] @ up, poses[:, :3, 1] @ up
+    votes = np.round(np.arctan2(-right, above) / (np.pi / 2)).astype(int) % 4
+    return int(np.bincount(votes, np.hypot(right, above), 4).argmax())
 
 
 # The way from camera to camera.

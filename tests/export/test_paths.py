@@ -111,6 +111,23 @@ def test_interpolate_passes_its_cameras_exactly_and_in_a_short_order(tmp_path):
     assert np.linalg.norm(np.diff(path[:, :3, 3], axis=0), axis=1).sum() < 2 * np.pi * 4.0  # once round, not to and fro
 
 
+@pytest.mark.parametrize("turns", [0, 1, 3])
+def test_films_of_photos_that_lie_on_their_side_are_upright(tmp_path, turns):
+    """A phone was held upright and nobody noted it: up is to the left or to the right in all photos."""
+    quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    run = ball_run(tmp_path)
+    straight = poses_of(camera_path("interpolate", run, None, 2.0, 10.0))
+    turned = [view.world_from_camera.copy() for view in run.views]
+    for pose in turned:
+        pose[:3, :3] = pose[:3, :3] @ np.linalg.matrix_power(quarter, turns)
+    run.views = tuple(replace(view, world_from_camera=pose) for view, pose in zip(run.views, turned, strict=True))
+    path = camera_path("interpolate", run, None, 2.0, 10.0)
+    np.testing.assert_allclose(poses_of(path), straight, atol=1e-9)
+    camera = path.cameras[0].camera
+    sides = (CAMERA.width, CAMERA.height)
+    assert (camera.width, camera.height) == (sides[::-1] if turns % 2 else sides)
+
+
 def test_interpolate_has_steady_speed_and_true_rotations(tmp_path):
     path = poses_of(camera_path("interpolate", ball_run(tmp_path), None, 6.0, 10.0))
     speed = np.linalg.norm(np.diff(path[:, :3, 3], axis=0), axis=1)
