@@ -52,7 +52,7 @@ CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take s
 BUDGET = {"--minutes": "training.minutes", "--steps": "training.steps"}
 TRAINING = BUDGET | {"--clock": "training.clock", "--test": "scene.test", "--masks": "scene.masks",
                      "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind",
-                     "--exposure": "photos.exposure"}
+                     "--appearance": "field.appearance", "--exposure": "photos.exposure"}
 
 
 def declare_train(parser: Parser) -> None:
@@ -91,8 +91,10 @@ def declare_render(parser: Parser) -> None:
     parser.add_argument("--seconds", type=positive, default=6.0, metavar="N", help="length of a made-up path (default 6)")
     parser.add_argument("--background", type=background, default="white", metavar="COLOUR",
                         help="white, black, #rrggbb, or transparent, which writes PNG frames (default white)")
-    parser.add_argument("--channel", action="append", choices=("rgb", "depth", "normals", "alpha"),
-                        help="what is shown; repeatable, one video each (default rgb)")
+    parser.add_argument("--channel", action="append", metavar="KIND",
+                        choices=("rgb", "depth", "normals", "alpha", "diffuse", "specular", "roughness"),
+                        help="what is shown: rgb, depth, normals, alpha; of a reflective run also diffuse, specular, roughness; "
+                             "repeatable, one video each (default rgb)")
     parser.add_argument("--frames", action="store_true", help="write numbered PNG frames; what is there already is kept")
 
 

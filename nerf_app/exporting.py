@@ -41,6 +41,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--faces": dict(type=whole(4), metavar="N", help="at most (default 50000)"),
     "--min-views": dict(type=whole(0), metavar="N", help="leave out what fewer training photos see (default 1)"),
     "--resolution": dict(type=whole(8), metavar="N", help="voxels along the box's longest side (default: chosen)"),
+    "--texture": dict(choices=("photos", "diffuse"), help="as photographed, or without reflections and, in a GLB, with roughness "
+                                                          "and metal (of a reflective run) (default photos)"),
     "--watertight": dict(action="store_true", help="close all holes"),
     "--format": dict(choices=FORMATS + DEPTH_FORMATS, help="glb, obj or ply of a mesh (default glb, or what --out ends in); "
                                                            "npy or exr of float depths (default npy)"),
@@ -108,7 +110,8 @@ class Order:
 def mesh(order: Order) -> dict[str, Any]:
     from nerf_app.export.extract import MeshPlan
     from nerf_app.export.full_mesh import check_words, export_mesh
-    plan = MeshPlan(**order.given("method", "crop", "faces", "min_views", "resolution"), is_watertight=order.args.watertight)
+    given = order.given("method", "crop", "faces", "min_views", "resolution", "texture")
+    plan = MeshPlan(**given, is_watertight=order.args.watertight)
     scene, scale = order.scene(), order.metres_per_unit()
     files, facts = export_mesh(order.run, scene, plan, order.out, Counter(order.display, "mesh %"), scale)
     order.display.line(f"mesh      {check_words(facts)}")
@@ -146,7 +149,7 @@ def cameras(order: Order) -> dict[str, Any]:
 
 
 KINDS = {
-    "mesh": Kind("mesh/mesh", True, ("--method", "--crop", "--faces", "--min-views", "--resolution", "--watertight",
+    "mesh": Kind("mesh/mesh", True, ("--method", "--crop", "--faces", "--min-views", "--resolution", "--texture", "--watertight",
                                      "--format", "--scale-from", "--scene"), mesh),
     "depth": Kind("depth", False, ("--split", "--path", "--undistort", "--crop", "--format", "--scale-from", "--scene"), depth),
     "pointcloud": Kind("cloud/points.ply", True, ("--points", "--crop"), pointcloud),

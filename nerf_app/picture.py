@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nerf_app.fields.shading import coded
 from nerf_app.model import RadianceModel
 from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays, cast_rays
@@ -31,6 +32,16 @@ class Picture:
     confidence: np.ndarray  # [H, W] float32: the part of the light that is stopped within NEARBY of the range
     is_seen: np.ndarray  # [H, W] bool: False where the lens does not say what the pixel sees
     normals: np.ndarray | None  # [H, W, 3] float32 unit vectors, world axes
+    parts: "Parts | None" = None  # of a reflective field
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the colours of a reflective field are made of, without a background; nobody knows it where nothing is."""
+
+    diffuse: np.ndarray  # [H, W, 3] float32 0...1 sRGB-coded, were nothing mirrored
+    specular: np.ndarray  # [H, W, 3] float32 0...1 sRGB-coded, were all else black
+    roughness: np.ndarray  # [H, W] float32 0...1
 
 
 def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.ndarray, *,
@@ -44,16 +55,18 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
     pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
     with torch.no_grad():
         values = torch.cat([_values(*view.look(chunk, (0.0, 0.0), with_normals), view, scene_units_per_unit).cpu()
-                            for chunk in pixels.split(view.chunk)])  # [P, 12]
+                            for chunk in pixels.split(view.chunk)])  # [P, 12, or 19 with parts]
         if are_edges_smooth:
             edges = _edges(values[:, :4].reshape(camera.height, camera.width, 4)) & (values[:, 8] > 0)
             for chunk in pixels[edges.to(pixels.device)].split(view.chunk):
                 others = sum(view.colours(view.look(chunk, offset)[1]) for offset in AROUND)  # [E, 4]
                 values[chunk.cpu(), :4] = (values[chunk.cpu(), :4] + others.cpu()) / (1 + len(AROUND))
-    values = values.numpy().reshape(camera.height, camera.width, 12).astype(np.float32)
+    values = values.numpy().reshape(camera.height, camera.width, -1).astype(np.float32)
     alpha, z_depth, distance, mean, confidence, is_valid = np.moveaxis(values[..., 3:9], 2, 0)
-    normals = _unit_or_zero(values[..., 9:], alpha) if with_normals else None
-    return Picture(values[..., :3].clip(0.0, 1.0), alpha, z_depth, distance, mean, confidence, is_valid > 0, normals)
+    normals = _unit_or_zero(values[..., 9:12], alpha) if with_normals else None
+    surface = values[..., 12:].clip(0.0, 1.0)
+    parts = Parts(surface[..., :3], surface[..., 3:6], surface[..., 6]) if surface.shape[2] else None
+    return Picture(values[..., :3].clip(0.0, 1.0), alpha, z_depth, distance, mean, confidence, is_valid > 0, normals, parts)
 
 
 class _View:
@@ -79,12 +92,14 @@ class _View:
 
 
 def _values(rays: Rays, seen: Rendering, view: _View, scene_units_per_unit: float) -> torch.Tensor:
-    """[R, 12] what a picture says of each pixel, in the order of its fields."""
+    """[R, 12] what a picture says of each pixel, in the order of its fields; with a surface's parts [R, 19]."""
     normals = torch.zeros_like(seen.rgb) if seen.normals is None else seen.normals
     distance = seen.median_distance / scene_units_per_unit
     mean = torch.where(distance.isnan(), distance, seen.distance / scene_units_per_unit)
+    surface = seen.surface
+    parts = [] if surface is None else [coded(surface.diffuse), coded(surface.specular), surface.roughness[:, None]]
     return torch.cat([view.colours(seen), (distance * rays.z_per_distance)[:, None], distance[:, None], mean[:, None],
-                      _light_near_median(seen, view.model.ops), rays.is_valid[:, None], normals], 1)
+                      _light_near_median(seen, view.model.ops), rays.is_valid[:, None], normals, *parts], 1)
 
 
 def _edges(colours: torch.Tensor) -> torch.Tensor:

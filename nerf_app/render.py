@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nerf_app.fields.radiance import RadianceField
+from nerf_app.fields.shading import Surface
 from nerf_app.ops.backend import Backend
 from nerf_app.ops.field_step import SEEN
 from nerf_app.rays import Rays
@@ -22,6 +23,7 @@ class Rendering:
     distance: Tensor  # [R] scene units, mean over what the ray meets; 0 where it meets nothing
     median_distance: Tensor  # [R] scene units, where half the light is stopped; NaN where less than half is
     normals: Tensor | None  # [R, 3] scene axes, length ≤ 1: the mean of what the ray meets
+    surface: Surface | None  # of a field with a shading: what its colours are made of
     weights: Tensor  # [S] each sample's part
     samples: Samples  # what the weights belong to
 
@@ -30,18 +32,23 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
                    *, with_normals: bool = False) -> Rendering:
     """The field seen along rays; differentiable in the field's parameters and in the rays."""
     moves = torch.is_grad_enabled() and (rays.origins.requires_grad or rays.directions.requires_grad)
-    if field.nets is None or with_normals or moves:
-        sums, weights, normals = see(rays, samples, field, space, ops, with_normals)
+    by_slope = with_normals and field.shading is None  # a shading knows normals of its own
+    if field.nets is None or by_slope or moves:
+        sums, weights, normals = see(rays, samples, field, space, ops, by_slope)
     else:  # the same in one pass
         sums, weights = ops.field_step.see(rays.origins, rays.directions, samples, space, field.nets)
         normals = None
+    rgb, opacity, distance, surface = sums[:, :-2], sums[:, -2], sums[:, -1] / sums[:, -2].clamp(min=1e-6), None
+    if field.shading is not None:
+        surface = field.shading(rgb / opacity.clamp(min=1e-6)[:, None], rays.directions)
+        rgb, normals = opacity[:, None] * surface.rgb, opacity[:, None] * surface.normals
     median = ops.composite.median_distance(weights.detach(), samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
-    return Rendering(sums[:, :3], sums[:, 3], sums[:, 4] / sums[:, 3].clamp(min=1e-6), median, normals, weights, samples)
+    return Rendering(rgb, opacity, distance, median, normals, surface, weights, samples)
 
 
 def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
         with_normals: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """NeRF, Eq. 3: [R, 5] red, green, blue, opacity and distance · opacity; [S] weights; [R, 3] normals if wanted."""
+    """NeRF, Eq. 3: [R, C + 2] red, green, blue, opacity and distance · opacity; [S] weights; [R, 3] normals if wanted."""
     positions = samples.positions(rays)  # [S, 3] scene coordinates
     if with_normals and not positions.requires_grad:
         positions.requires_grad_()
@@ -51,10 +58,10 @@ def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: B
 
     seen = (weights.detach() > SEEN).nonzero()[:, 0]
     colours = field.colour(output.features.index_select(0, seen), rays.directions.index_select(0, samples.ray_indices[seen]))
-    rgb = torch.zeros_like(positions).index_copy(0, seen, colours)
+    rgb = colours.new_zeros(len(positions), colours.shape[1]).index_copy(0, seen, colours)
 
     middles = 0.5 * (samples.t_starts + samples.t_ends)
-    values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, 5]
+    values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, C + 2]
     sums = ops.composite.accumulate(weights, values, samples.ray_indices, rays.count)
     return sums, weights, _normals(positions, output.density, weights, samples, ops) if with_normals else None
 

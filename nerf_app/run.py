@@ -37,6 +37,7 @@ from nerf_app.scene.writing import write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
+from nerf_app.training.heads import chosen_head
 from nerf_app.training.loop import GOOD, OPTIMISER, Trainer
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import mean_of_known, psnr, ssim
@@ -150,10 +151,14 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         require_new(folder)
         checkpoint.remove_partial_files(folder)
         config, ops = settled(config), _backend(config)
-        model = RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train")))
-        trainer = _trainer(model, scene, config)
         yield Note(f"run       {folder}")
         yield Note(f"backend   {ops.why}")
+
+        def make_trainer(config: Config) -> Trainer:
+            return _trainer(RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train"))), scene, config)
+        if config.field.appearance == "auto":
+            config = yield from chosen_head(config, make_trainer, ops.threads, stop)
+        trainer = make_trainer(config)
         if trainer.culled:
             yield Note(f"culled    {trainer.culled:.0%} of the space, which no training photo or too few of them have in sight")
         yield from _train_and_save(trainer, scene, config, folder, Budget(config.training, ops.threads), stop)

@@ -29,6 +29,7 @@ class AnalyticField:
     colour_fn: Callable[[Tensor], Tensor]  # [N, 3] -> [N, 3]
     space: Space = BOX
     nets: None = None  # no hash grid: rendered by the ops one after the other
+    shading: None = None  # colours are colours
 
     def density(self, unit: Tensor) -> FieldOutput:
         points = self.space.from_unit(unit)

@@ -105,7 +105,7 @@ TINY_NERF = {"field.kind": "frequency", "sampling.kind": "coarse_to_fine", "samp
              "sampling.fine_samples": 12, "frequency.layers": 2, "frequency.width": 24, "frequency.position_octaves": 4}
 
 SHARP = {"training.learning_rate": 5e-2, "training.samples_per_step": 2048, "sampling.grid_resolution": 16,
-         "encoding.levels": 2, "encoding.coarsest": 8, "encoding.finest": 20, "field.is_view_dependent": False}
+         "encoding.levels": 2, "encoding.coarsest": 8, "encoding.finest": 20, "field.appearance": "diffuse"}
 
 
 def small_config(steps: int, changes: dict | None = None) -> Config:

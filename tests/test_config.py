@@ -113,7 +113,7 @@ def test_a_name_like_no_other_leads_to_the_list():
     ("machine.threads", 100_000, "a whole number from 1 to 1024, or null"),  # so many end the process, not the program
     ("training.minutes", "nan", "got \"nan\""),
     ("training.minutes", math.inf, "a number"), ("field.kind", "hash", "must be hashgrid or frequency"),
-    ("field.is_view_dependent", "maybe", "true or false"), ("scene.test", 3, "must be text"),
+    ("scene.is_strict", "maybe", "true or false"), ("scene.test", 3, "must be text"),
 ])
 def test_a_wrong_type_or_range_is_refused_with_what_is_allowed(name, value, says):
     assert says in message(with_overrides, Config(), {name: value})

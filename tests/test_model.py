@@ -5,8 +5,11 @@ import torch
 
 from nerf_app.config import Config
 from nerf_app.fields.settings import FieldSettings, FrequencySettings, HashGridSettings
+from nerf_app.fields.shading import coded
 from nerf_app.model import RadianceModel
+from nerf_app.render import render_samples
 from nerf_app.sampling.draws import Draws
+from nerf_app.sampling.occupancy import OccupancySampler
 from nerf_app.sampling.settings import SamplingSettings
 from nerf_app.settings import MachineSettings
 from tests.analytic import crossing_rays, free_rays, reference_ops
@@ -20,8 +23,9 @@ SMALL = Config(
 KINDS = [(field, sampling) for field in ("hashgrid", "frequency") for sampling in ("occupancy", "coarse_to_fine")]
 
 
-def make_model(field="hashgrid", sampling="occupancy", seed=0, is_bounded=True):
-    config = replace(SMALL, field=replace(SMALL.field, kind=field), sampling=replace(SMALL.sampling, kind=sampling),
+def make_model(field="hashgrid", sampling="occupancy", seed=0, is_bounded=True, appearance="plain"):
+    config = replace(SMALL, field=replace(SMALL.field, kind=field, appearance=appearance),
+                     sampling=replace(SMALL.sampling, kind=sampling),
                      machine=MachineSettings(seed=seed))
     return RadianceModel(config, is_bounded, reference_ops())
 
@@ -81,6 +85,39 @@ def test_rays_that_meet_nothing_show_nothing(field, sampling):
     for with_normals in (False, True):
         seen = model.render(away, with_normals=with_normals)
         assert not seen.rgb.any() and not seen.opacity.any() and seen.median_distance.isnan().all()
+
+
+@pytest.mark.parametrize("field, sampling", KINDS)
+def test_what_a_reflective_field_shows_is_diffuse_and_mirrored_light_as_far_as_it_is_opaque(field, sampling):
+    seen = make_model(field, sampling, appearance="reflective").render(crossing_rays(30))
+    assert torch.allclose(seen.rgb, seen.opacity[:, None] * coded(seen.surface.diffuse + seen.surface.specular))
+    assert torch.allclose(seen.normals, seen.opacity[:, None] * seen.surface.normals)
+    assert torch.allclose(seen.surface.normals.norm(dim=1), torch.ones(30), atol=1e-5)
+
+
+def test_a_reflective_field_shows_the_same_in_one_pass_and_op_by_op():
+    model, rays = make_model(appearance="reflective"), crossing_rays(30)
+    model.parameters.flat.mul_(3.0)
+    samples = OccupancySampler(model.grid).sample(rays, None)
+    moved = replace(rays, directions=rays.directions.clone().requires_grad_())
+    whole, apart = (render_samples(each, samples, model.fields[0], model.space, model.ops) for each in (rays, moved))
+    assert torch.allclose(whole.rgb, apart.rgb, atol=1e-6) and torch.allclose(whole.normals, apart.normals, atol=1e-5)
+
+
+def test_a_grid_of_fewer_levels_is_the_whole_one_with_zeros_in_the_others():
+    model = make_model(appearance="reflective")
+    field, unit = model.fields[0], torch.rand(20, 3)
+    model.parameters.flat.mul_(3.0)
+    first_of_fine = field.whole_encoding.levels[1].first
+    field.use_levels(1)
+    few = field.density(unit).density
+    few.sum().backward()
+    assert not field.whole_encoding.table.grad[first_of_fine:].any() and field.whole_encoding.table.grad[:first_of_fine].any()
+    field.use_levels(2)
+    assert not torch.equal(field.density(unit).density, few)
+    with torch.no_grad():
+        field.whole_encoding.table[first_of_fine:] = 0.0
+    assert torch.allclose(field.density(unit).density, few)
 
 
 def test_density_comes_without_gradients():

@@ -3,13 +3,14 @@ import pytest
 import torch
 
 from nerf_app import picture
+from nerf_app.model import RadianceModel
 from nerf_app.picture import render_picture, unseen_pixels
 from nerf_app.rays import cast_rays, view_rays
 from nerf_app.render import over
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.lenses import CameraBatch
 from tests.analytic import AnalyticModel, ball, reference_ops
-from tests.sphere import look_at
+from tests.sphere import look_at, small_config
 
 CAMERA = Camera(18, 14, 20.0, 20.0, 9.0, 7.0)
 POSE = look_at(np.array([2.0, 1.5, 1.0]), np.zeros(3))
@@ -69,7 +70,18 @@ def test_chunks_do_not_show(model, chunk, monkeypatch):
     truth = render_picture(model, CAMERA, POSE, with_normals=True)
     monkeypatch.setattr(picture, "CHUNK", chunk)
     for name, value in vars(render_picture(model, CAMERA, POSE, with_normals=True)).items():
-        assert np.allclose(value, getattr(truth, name), atol=1e-6, equal_nan=True), name
+        if name != "parts":  # a field without a shading has none
+            assert np.allclose(value, getattr(truth, name), atol=1e-6, equal_nan=True), name
+
+
+def test_a_picture_of_a_reflective_field_knows_its_parts(monkeypatch):
+    config = small_config(1, {"field.appearance": "reflective"})
+    model = RadianceModel(config, True, reference_ops())
+    truth = render_picture(model, CAMERA, POSE).parts
+    monkeypatch.setattr(picture, "CHUNK", 50)
+    for name, value in vars(render_picture(model, CAMERA, POSE, with_normals=True).parts).items():
+        assert value.shape == ((14, 18) if name == "roughness" else (14, 18, 3)) and value.dtype == np.float32
+        assert value.min() >= 0 and value.max() <= 1 and np.allclose(value, getattr(truth, name), atol=1e-6), name
 
 
 def test_a_picture_has_the_shapes_and_the_type_it_promises(model):

@@ -15,6 +15,7 @@ from nerf_app.export.visibility import count_views
 if TYPE_CHECKING:
     from nerf_app.run import Run
 
+TEXTURES = ("photos", "diffuse")
 METHODS = {"tsdf": tsdf_surface, "density": density_surface, "blocks": blocks_surface, "poisson": poisson_surface}
 SHARE_OF_THING, SHARE_OF_PLACE = 0.05, 0.005  # of all area: what a part must have to stay
 
@@ -29,11 +30,14 @@ class MeshPlan:
     min_views: int = 1  # training photos that must see one of a face's corners
     resolution: int | None = None  # voxels along the longest side of the crop box; None chooses
     is_watertight: bool = False  # holes are covered
+    texture: str = "photos"  # one of TEXTURES: as it was photographed, or as a reflective field tells colours from reflections
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             *others, last = METHODS
             raise UsageError(f"--method must be {', '.join(others)} or {last}, got {self.method!r}")
+        if self.texture not in TEXTURES:
+            raise UsageError(f"--texture must be {' or '.join(TEXTURES)}, got {self.texture!r}")
         numbers = (("faces", self.faces, 4), ("min-views", self.min_views, 0), ("resolution", self.resolution, 8))
         for name, value, least in numbers:
             if value is not None and value < least:

@@ -73,11 +73,11 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
 
     Args:
         out: the video's name, with .mp4 or without.
-        channels: of "rgb", "depth", "normals", "alpha".
+        channels: some of CHANNELS; those of PARTS only of a run with a reflective field.
         background: white, black, #rrggbb, a colour's name; or transparent, which gives pictures with straight alpha.
         on_frame: told (pictures done, of how many) after each.
     """
-    channels, paper = _checked_channels(channels), _paper(background)
+    channels, paper = _checked_channels(channels, run), _paper(background)
     is_kept = as_frames or paper is None
     sizes = {(one.camera.width, one.camera.height) for one in path.cameras}
     if len(sizes) > 1 and not is_kept:
@@ -114,10 +114,14 @@ def _render_missing(run: "Run", path: CameraPath, folder: Path, channels: tuple[
         on_frame(i + 1, len(path.cameras))
 
 
-def _checked_channels(channels: Sequence[str]) -> tuple[str, ...]:
+def _checked_channels(channels: Sequence[str], run: "Run") -> tuple[str, ...]:
     unknown = [channel for channel in channels if channel not in CHANNELS]
     if unknown or not channels:
         raise UsageError(f"channels must be some of {', '.join(CHANNELS)}, got {', '.join(unknown) or 'none'}")
+    of_parts = [channel for channel in channels if channel in PARTS]
+    if of_parts and run.config.field.appearance != "reflective":
+        raise UsageError(f"{of_parts[0]} can only be shown of a run trained with --appearance reflective; "
+                         f"{shown(run.folder)} is {run.config.field.appearance}")
     return tuple(dict.fromkeys(channels))
 
 
@@ -230,7 +234,20 @@ def _alpha(picture: "Picture", *_) -> np.ndarray:
     return to_bytes(picture.alpha)
 
 
-CHANNELS = {"rgb": _rgb, "depth": _depth, "normals": _normals, "alpha": _alpha}
+def _diffuse(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> np.ndarray:
+    return _over(picture.parts.diffuse, picture.alpha, paper)
+
+
+def _specular(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> np.ndarray:
+    return _over(picture.parts.specular, picture.alpha, paper)
+
+
+def _roughness(picture: "Picture", paper: np.ndarray | None, _: DepthRange | None) -> np.ndarray:
+    return _over(picture.parts.roughness[..., None].repeat(3, 2), picture.alpha, paper)
+
+
+PARTS = {"diffuse": _diffuse, "specular": _specular, "roughness": _roughness}
+CHANNELS = {"rgb": _rgb, "depth": _depth, "normals": _normals, "alpha": _alpha, **PARTS}
 
 
 def _over(colours: np.ndarray, alpha: np.ndarray, paper: np.ndarray | None) -> np.ndarray:

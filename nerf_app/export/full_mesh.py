@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nerf_app.export.clean import open_edges
 from nerf_app.export.extract import MeshPlan, extract_mesh
+from nerf_app.export.material import material_mesh, require_material
 from nerf_app.export.mesh import Mesh
 from nerf_app.export.mesh_check import check_mesh
 from nerf_app.export.mesh_files import mesh_writer, write_mesh
@@ -59,8 +60,12 @@ def make_mesh(run: "Run", plan: MeshPlan | None = None, out: str | Path | None =
 
 def _made(run: "Run", scene: "Scene", plan: MeshPlan, on_progress: Callable[[int, int], None]) -> tuple[Mesh, int]:
     """The textured mesh, and the open edges that it had before its texture cut it."""
+    if plan.texture != "photos":
+        require_material(run)
+    painting = _part(on_progress, EXTRACTED, TEXTURED)
     mesh = extract_mesh(run, plan, _part(on_progress, 0, EXTRACTED))
-    return texture_mesh(run, scene, mesh, _part(on_progress, EXTRACTED, TEXTURED)), open_edges(mesh.faces)
+    painted = texture_mesh(run, scene, mesh, painting) if plan.texture == "photos" else material_mesh(run, mesh, painting)
+    return painted, open_edges(mesh.faces)
 
 
 def check_file(out: Path) -> Path:

@@ -17,3 +17,4 @@ class Mesh:
     colours: np.ndarray | None = None  # [V, 3] uint8 sRGB-coded
     uvs: np.ndarray | None = None  # [V, 2] float32 0...1, v upwards; seam vertices are there once for each chart
     texture: np.ndarray | None = None  # [T, T, 3] uint8 sRGB-coded, first row on top
+    material: np.ndarray | None = None  # [T, T, 3] uint8 as glTF has it: nothing, roughness, metallic

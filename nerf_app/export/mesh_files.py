@@ -94,6 +94,11 @@ def _write_glb(mesh: Mesh, out: Path, up: np.ndarray, metres_per_unit: float | N
         surface["baseColorTexture"] = {"index": 0}
         document |= {"images": [{"bufferView": parts.add(content), "mimeType": kind}], "samplers": [SAMPLER],
                      "textures": [{"source": 0, "sampler": 0}]}
+    if mesh.material is not None:
+        content, kind = _encoded(mesh.material)
+        surface |= {"metallicRoughnessTexture": {"index": 1}, "metallicFactor": 1.0}
+        document["images"].append({"bufferView": parts.add(content), "mimeType": kind})
+        document["textures"].append({"source": 1, "sampler": 0})
     write_bytes(parts.glb(document), out)
     return facts, [out]
 

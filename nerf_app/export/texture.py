@@ -60,7 +60,7 @@ def texture_mesh(run: Run, scene: Scene, mesh: Mesh, on_progress: Callable[[int,
     seen = few_best(agreeing(seen, gains, len(points)), len(points))
     own = field_colours(run.model, run.normalisation, fine)  # [V, 3]
 
-    texels = _Texels(fine, points, normals, size, run.backend)
+    texels = Texels(fine, points, normals, size, run.backend)
     for done, index in enumerate(indices):
         look = look_at(scene, index, fine, middle, run.backend)
         texels.add(look, seen, done, gains[done])
@@ -113,7 +113,7 @@ def field_colours(model: RadianceModel, normalisation: Normalisation, mesh: Mesh
         for place, normal in zip(points.split(8192), normals.split(8192)):
             nothing = torch.zeros(len(place), dtype=torch.int64)
             rays = Rays(place + away * normal, -normal, torch.ones(len(place)), nothing, nothing == 0)
-            shown = model.render(_on(rays, model.ops.device))
+            shown = model.render(on_device(rays, model.ops.device))
             parts.append(torch.cat([shown.rgb, shown.opacity[:, None]], 1).cpu())
     values = torch.cat(parts)
     is_there = values[:, 3] > 0.1
@@ -122,11 +122,12 @@ def field_colours(model: RadianceModel, normalisation: Normalisation, mesh: Mesh
     return torch.where(is_there[:, None], colours, mean)
 
 
-def _on(rays: Rays, device: torch.device) -> Rays:
+def on_device(rays: Rays, device: torch.device) -> Rays:
+    """The same rays where the model computes."""
     return Rays(*[getattr(rays, field.name).to(device) for field in dataclasses.fields(Rays)])
 
 
-class _Texels:
+class Texels:
     """The texels that lie on a face, and what photos have said of them so far."""
 
     def __init__(self, mesh: Mesh, points: Tensor, normals: Tensor, size: int, ops: Backend) -> None:
@@ -148,9 +149,9 @@ class _Texels:
         at_vertices[seen.vertices[mine]] = seen.weights[mine]
         is_near = (at_vertices[self.corners] > 0).any(1)  # [F]
         for texels in is_near[self.faces].nonzero()[:, 0].split(CHUNK):
-            weights = self._between(at_vertices[:, None], texels)
-            normals = normalize(self._between(self.normals, texels), dim=1)
-            places, is_seen, _, _ = project(look, self._between(self.points, texels), normals)
+            weights = self.between(at_vertices[:, None], texels)
+            normals = normalize(self.between(self.normals, texels), dim=1)
+            places, is_seen, _, _ = project(look, self.between(self.points, texels), normals)
             colours, trust = sampled(look.picture, places)
             weights = torch.where(is_seen, weights[:, 0] * trust, 0.0)
             self.sums[texels] += weights[:, None] * (colours * gain).clamp(max=1.0)
@@ -162,14 +163,14 @@ class _Texels:
         has_photo[seen.vertices] = 1.0
         values, is_set = torch.zeros(self.size**2, 3), torch.zeros(self.size**2, 1)
         for texels in torch.arange(len(self.places)).split(CHUNK):
-            part = self._between(has_photo, texels) * (self.weights[texels, None] / EDGE_TRUST).clamp(max=1.0)
+            part = self.between(has_photo, texels) * (self.weights[texels, None] / EDGE_TRUST).clamp(max=1.0)
             photos = self.sums[texels] / self.weights[texels, None].clamp(min=1e-12)
-            values[self.places[texels]] = torch.lerp(self._between(own, texels), photos, part)
+            values[self.places[texels]] = torch.lerp(self.between(own, texels), photos, part)
         is_set[self.places] = 1.0
         shape = (1, -1, self.size, self.size)
         return filled(values.T.reshape(shape), is_set.T.reshape(shape))[0].permute(1, 2, 0).clamp(0.0, 1.0)
 
-    def _between(self, values: Tensor, texels: Tensor) -> Tensor:
+    def between(self, values: Tensor, texels: Tensor) -> Tensor:
         """[V, C] at vertices -> [n, C] at some texels."""
         corners, parts = self.corners[self.faces[texels]], self.barycentrics[texels]
         return sum(parts[:, i, None] * values[corners[:, i]] for i in range(3))

@@ -40,7 +40,9 @@ class FieldSettings:
     kind: str = setting("hashgrid", "hashgrid (hash table and small nets) or frequency (NeRF's large net)", choices=("hashgrid", "frequency"))
     hidden_width: int = setting(32, "neurons of the small nets", low=16, high=128)
     colour_layers: int = setting(2, "hidden layers of the small colour net", low=1, high=4)
-    is_view_dependent: bool = setting(True, "colour may change with the viewing direction")
+    appearance: str = setting("plain", "colour may change with the viewing direction (plain), or not (diffuse); shiny surfaces that mirror "
+                                       "what is around (reflective); auto tries all three and keeps the best",
+                              choices=("plain", "diffuse", "reflective", "auto"))
 
 
 @dataclass(frozen=True)

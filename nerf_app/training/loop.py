@@ -22,7 +22,7 @@ from nerf_app.training.coverage import views_of_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, photo_loss
 from nerf_app.training.metrics import decibel
-from nerf_app.training.schedule import Budget, learning_rate, samples_wanted
+from nerf_app.training.schedule import Budget, learning_rate, levels_wanted, samples_wanted
 from nerf_app.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ class Trainer:
     def prepare(self, draws: Draws, fraction: float) -> None:
         """What comes before a step is taken."""
         self._refresh(draws)
+        for field in self.model.fields:
+            if field.shading is not None and field.nets is not None:
+                field.use_levels(levels_wanted(len(field.whole_encoding.levels), fraction))
         if self.model.grid is not None:
             self.model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
 

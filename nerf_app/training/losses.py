@@ -8,8 +8,8 @@ from torch import Tensor
 
 from nerf_app.model import RadianceModel
 from nerf_app.render import Rendering
-from nerf_app.sampling.contraction import Space
 from nerf_app.training.settings import LossSettings
+from nerf_app.training.surface import surface
 
 if TYPE_CHECKING:
     from nerf_app.training.batches import Batch
@@ -45,17 +45,18 @@ def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Te
     return mean_that_counts(spread, batch.counts)
 
 
-TERMS = {"distortion": distortion}  # by the setting that is its weight; each gives [] for a rendering of a batch
+TERMS = {"distortion": distortion, "surface": surface}  # by the setting that is its weight; each gives [] for a rendering of a batch
 
 
-def weights_of(settings: LossSettings, space: Space) -> dict[str, float]:
+def weights_of(settings: LossSettings, model: RadianceModel) -> dict[str, float]:
     """The weight of each of TERMS that counts here."""
     distortion = settings.distortion
     if distortion is None:
-        distortion = 0.0 if space.is_bounded else DISTORTION
-    return {"distortion": distortion} if distortion else {}
+        distortion = 0.0 if model.space.is_bounded else DISTORTION
+    weights = {"distortion": distortion, "surface": settings.surface if model.fields[-1].shading is not None else 0.0}
+    return {name: weight for name, weight in weights.items() if weight}
 
 
 def added_loss(rendering: Rendering, batch: "Batch", model: RadianceModel, settings: LossSettings) -> Tensor | float:
     """The terms that have a weight, weighted: []."""
-    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights_of(settings, model.space).items())
+    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights_of(settings, model).items())

@@ -7,6 +7,7 @@ from nerf_app.training.settings import TrainingSettings
 
 WARM_UP = 0.01  # part of the budget in which the learning rate rises
 FALL_BEGINS = 0.6  # part of the budget after which it falls
+FEW_LEVELS, LEVELS_GROW = 3, 0.4  # levels at the beginning, and the part of the budget after which all are there
 GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
@@ -56,3 +57,12 @@ def samples_wanted(settings: TrainingSettings, fraction: float) -> float:
     Many small steps find the form soonest; later a step's own cost, the optimiser's above all, is better shared by many.
     """
     return settings.samples_per_step * GROWTH ** min(fraction / FALL_BEGINS, 1.0)
+
+
+def levels_wanted(levels: int, fraction: float) -> int:
+    """Of a reflective field's grid: few at first, all from a part of the budget on.
+
+    Fine levels are quick to paint reflections as haze behind the surface; a smooth form teaches first what is mirrored.
+    """
+    few = min(FEW_LEVELS, levels)
+    return few + int((levels - few) * min(fraction / LEVELS_GROW, 1.0))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nerf_app.config import Config, with_overrides
 from nerf_app.errors import ResourceError, UsageError
 from nerf_app.export.frames import depth_colours, render_path
 from nerf_app.export.path_files import CameraPath, PathCamera
@@ -34,6 +35,14 @@ def test_a_video_for_each_channel_and_no_frames_stay(tmp_path):
     for path in made:
         with av.open(str(path)) as file:
             assert sum(1 for _ in file.decode(video=0)) == 5
+
+
+def test_parts_of_a_reflective_run_are_refused_for_another(tmp_path):
+    run = ball_run(tmp_path / "run")
+    run.config = with_overrides(Config(), {"field.appearance": "diffuse"})
+    with pytest.raises(UsageError, match="specular .* of a run trained with --appearance reflective; .* is diffuse"):
+        rendered(run, tmp_path / "orbit.mp4", ("rgb", "specular"))
+    assert everything(tmp_path) == []
 
 
 def test_frames_are_numbered_pictures_by_channel(tmp_path):

@@ -284,3 +284,15 @@ def test_a_file_of_a_hostile_name_is_whole(tmp_path, suffix, stem):
     if suffix == ".obj":
         assert np.asarray(mesh.visual.material.image).shape == (2, 2, 3)
     assert len(list(tmp_path.iterdir())) == (4 if suffix == ".obj" else 2)
+
+
+def test_a_glb_carries_roughness_and_metal(tmp_path):
+    material = np.zeros((2, 2, 3), np.uint8)
+    material[..., 1], material[..., 2] = 51, 204
+    write_mesh(replace(square(), material=material), tmp_path / "mesh.glb", UP)
+    found = trimesh.load(tmp_path / "mesh.glb", force="mesh", process=False).visual.material
+    assert np.asarray(found.metallicRoughnessTexture.convert("RGB"))[0, 0].tolist() == [0, 51, 204]
+    assert found.metallicFactor == 1.0 and found.roughnessFactor == 1.0
+    write_mesh(square(), tmp_path / "plain.glb", UP)
+    plain = trimesh.load(tmp_path / "plain.glb", force="mesh", process=False).visual.material
+    assert plain.metallicFactor == 0.0 and plain.metallicRoughnessTexture is None

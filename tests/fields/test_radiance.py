@@ -14,10 +14,10 @@ GRID = HashGridSettings(levels=2, features=4, coarsest=4, finest=8, log2_entries
 KINDS = [("hashgrid", "octaves"), ("frequency", "octaves"), ("frequency", "gaussian")]
 
 
-def make_plan(encoding="octaves", is_view_dependent=True):
+def make_plan(encoding="octaves", appearance="plain"):
     frequency = FrequencySettings(encoding=encoding, position_octaves=3, direction_octaves=2, gaussian_features=6,
                                   gaussian_sigma=0.5, layers=3, width=16)
-    return FieldPlan(FieldSettings(hidden_width=16, is_view_dependent=is_view_dependent), GRID, frequency)
+    return FieldPlan(FieldSettings(hidden_width=16, appearance=appearance), GRID, frequency)
 
 
 def make_field(kind, plan, dtype=torch.float32):
@@ -138,12 +138,38 @@ def test_density_and_colour_have_the_right_gradient_by_place_and_direction(kind,
 
 
 @pytest.mark.parametrize("kind", FIELDS)
-def test_only_a_view_dependent_field_looks_at_the_direction(kind):
-    for is_view_dependent in (True, False):
-        field, _ = make_field(kind, make_plan(is_view_dependent=is_view_dependent))
+def test_only_a_plain_field_looks_at_the_direction(kind):
+    for appearance in ("plain", "diffuse", "reflective"):
+        field, _ = make_field(kind, make_plan(appearance=appearance))
         output = field.density(torch.rand(50, 3))
         colours = [field.colour(output.features, unit_vectors(50)) for _ in range(2)]
-        assert torch.equal(*colours) != is_view_dependent
+        assert colours[0].shape == (50, 16 if appearance == "reflective" else 3)
+        assert torch.equal(*colours) != (appearance == "plain")
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_a_reflective_field_has_a_net_more_than_others(kind):
+    plain, reflective = (FIELDS[kind].shapes(make_plan(appearance=appearance), "field") for appearance in ("plain", "reflective"))
+    assert list(reflective)[:len(plain)] == list(plain)
+    assert dict(list(reflective.items())[len(plain):]) == {
+        "field.shading_net.0": (64, 80), "field.shading_net.1": (64, 64), "field.shading_net.2": (16, 64)}
+
+
+@pytest.mark.parametrize("kind, encoding", KINDS)
+def test_a_slope_and_what_a_loss_of_it_teaches_are_those_of_differentiating_twice(kind, encoding):
+    field, parameters = make_field(kind, make_plan(encoding, "reflective"), torch.float64)
+    leaves = [parameter.requires_grad_() for parameter in parameters.values()]
+    unit = (0.02 + 0.96 * torch.rand(40, 3, dtype=torch.float64)).requires_grad_()
+    density = field.density(unit).density
+    rises = density.log() if kind == "hashgrid" else density.expm1().log()  # the number that becomes the density
+    (twice,) = torch.autograd.grad(rises.sum(), unit, create_graph=True)
+    features, slope = field.slope(unit.detach())
+    assert torch.equal(features, field.density(unit).features)
+    assert torch.allclose(slope, twice, rtol=1e-9, atol=1e-12)
+    taught = [torch.autograd.grad(torch.nn.functional.normalize(one, dim=1)[:, 0].sum() + one.square().sum(), leaves,
+                                  allow_unused=True, materialize_grads=True) for one in (slope, twice)]
+    for name, mine, truth in zip(parameters, *taught, strict=True):
+        assert torch.allclose(mine, truth, rtol=1e-8, atol=1e-10 * (1 + float(truth.abs().max()))), name
 
 
 @pytest.mark.parametrize("value", [-200.0, -3.0, 2.0, 14.9, 15.1, 40.0, 1e4])

@@ -102,6 +102,29 @@ def test_every_backend_agrees_with_the_reference(backend, dimensions, points):
             assert_close(value, truth[key], f"{name} {key}", tolerance=2**-22 * levels[-1].resolution)
 
 
+@pytest.mark.parametrize("backend", runnable(hashgrid.IMPLEMENTATIONS))
+@pytest.mark.parametrize("dimensions, points", [(3, 257), (2, 63), (3, 0)])
+def test_what_is_pulled_back_and_its_gradients_are_those_of_differentiating_twice(backend, dimensions, points):
+    levels = level_table(4, 4, 60, 12, dimensions)
+    x, table = torch.rand(points, dimensions), a_table(levels, 4, torch.float32)
+    d_features, cotangent = torch.randn(points, 16), torch.randn(points, dimensions)
+
+    def gradients(pull_back, *given):
+        *given, turned = [value.clone().requires_grad_() for value in given]
+        d_x = pull_back(*given, turned)
+        return d_x, *torch.autograd.grad((d_x * cotangent.to(d_x)).sum(), [given[1], turned])
+
+    def twice(x, d_features, table):
+        return torch.autograd.grad(reference.encode(x, table, levels), x, d_features, create_graph=True)[0]
+
+    def by_op(x, d_features, table):
+        return hashgrid.IMPLEMENTATIONS[backend]().pull_back(x, d_features, table, levels)
+    truth = gradients(twice, x.double(), d_features.double(), table.double())
+    found = gradients(by_op, x, d_features, table)
+    for name, value, true in zip(("d_x", "by d_features", "by table"), found, truth, strict=True):
+        assert_close(value, true, name, tolerance=2**-22 * levels[-1].resolution)
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_gradients_by_table_and_position_are_those_of_finite_differences(dimensions):
     levels = level_table(2, 3, 9, 6, dimensions)

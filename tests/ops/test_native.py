@@ -108,6 +108,8 @@ KERNELS = {
                              lambda n: grid_inputs(n, 2, 2)),
     "its Jacobian": (hashgrid, lambda module, **given: module.encode_with_jacobian(**given, levels=LEVELS[3]),
                      lambda n: grid_inputs(n, 3, 4)),
+    "pulled through the grid": (hashgrid, lambda module, x, **given: module.pull_back(x.detach(), **given, levels=LEVELS[3]),
+                                lambda n: grid_inputs(n, 3, 4) | {"d_features": torch.randn(n, 16)}),
     "net": (mlp, lambda module, **given: module.mlp(**given, biases=None), lambda n: a_net(n, [32, 64, 64, 16])),
     "net with biases": (mlp, lambda module, **given: module.mlp(**given), lambda n: a_net(n, [33, 20, 3], has_biases=True)),
     "harmonics": (spherical_harmonics, lambda module, **given: module.spherical_harmonics(**given),

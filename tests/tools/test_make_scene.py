@@ -15,6 +15,8 @@ from nerf_app.scene.load import load_scene
 from nerf_app.scene.scene import Scene, View
 from tools.scene_shapes import block, quad, solid, tube
 
+MATT = 85  # of the pictures of materials
+
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
@@ -41,7 +43,7 @@ class Bundle:
         return np.asarray(Image.open(self.folder / view.name)).astype(np.float64) / 255
 
 
-@pytest.fixture(scope="module", params=["object", "room"])
+@pytest.fixture(scope="module", params=["object", "room", "shiny"])
 def bundle(request: pytest.FixtureRequest) -> Bundle:
     folder = DATA / request.param
     return Bundle(folder, load_scene(folder), trimesh.load(folder / "truth" / "mesh.ply", process=False))
@@ -76,7 +78,8 @@ def test_the_program_loads_every_photo_of_a_bundled_scene_without_a_flag(bundle)
     is_room = bundle.folder.name == "room"
     assert bundle.scene.format == ("transforms" if is_room else "blender")
     assert {view.camera.lens.family for view in bundle.scene.views} == {"fisheye" if is_room else "perspective"}
-    assert bundle.photo(bundle.tests[0]).shape == ((360, 480, 3) if is_room else (400, 400, 4))
+    sizes = {"object": (400, 400, 4), "room": (360, 480, 3), "shiny": (320, 320, 4)}
+    assert bundle.photo(bundle.tests[0]).shape == sizes[bundle.folder.name]
 
 
 def test_bundled_scenes_stay_small():
@@ -110,10 +113,11 @@ def test_depth_is_where_the_photo_shows_something(bundle):
         assert np.allclose(lengths, 1, atol=0.01)
 
 
-def test_one_point_has_one_colour_in_all_photos_that_see_it(bundle):
+def test_one_point_of_a_matt_surface_has_one_colour_in_all_photos_that_see_it(bundle):
     same, others = [], []
     for view, other in zip(bundle.tests, bundle.tests[1:] + bundle.tests[:1]):
-        rows, columns = np.nonzero(bundle.depth(view))
+        is_matt = bundle.truth("material", view) == MATT if bundle.folder.name == "shiny" else True
+        rows, columns = np.nonzero((bundle.depth(view) > 0) & is_matt)
         some = np.random.default_rng(0).choice(len(rows), 2000, replace=False)
         rows, columns = rows[some], columns[some]
         directions = rays(view, columns + 0.5, rows + 0.5)
@@ -130,6 +134,18 @@ def test_one_point_has_one_colour_in_all_photos_that_see_it(bundle):
         others.append(np.abs(here - there[::-1]).mean(1))
     same, others = np.median(np.concatenate(same)), np.median(np.concatenate(others))
     assert same < 0.05 and same < others / 4  # nearest pixels, and a coat that shines
+
+
+def test_materials_are_told_wherever_something_is(bundle):
+    if bundle.folder.name != "shiny":
+        assert not (bundle.folder / "truth" / "material").exists()
+        return
+    shares = {kind: 0.0 for kind in (0, 85, 170, 255)}
+    for view in bundle.tests:
+        materials = bundle.truth("material", view)
+        assert np.array_equal(materials > 0, bundle.depth(view) > 0) and set(np.unique(materials)) <= shares.keys()
+        shares = {kind: share + (materials == kind).mean() / 10 for kind, share in shares.items()}
+    assert shares[255] > 0.08 and shares[170] > 0.015 and shares[85] > 0.05
 
 
 def white(p: np.ndarray) -> np.ndarray:

@@ -3,7 +3,17 @@ import os
 import pytest
 
 from nerf_app.training import schedule
-from nerf_app.training.schedule import FALL_BEGINS, GROWTH, WARM_UP, Budget, learning_rate, samples_wanted
+from nerf_app.training.schedule import (
+    FALL_BEGINS,
+    FEW_LEVELS,
+    GROWTH,
+    LEVELS_GROW,
+    WARM_UP,
+    Budget,
+    learning_rate,
+    levels_wanted,
+    samples_wanted,
+)
 from nerf_app.training.settings import TrainingSettings
 
 
@@ -93,3 +103,10 @@ def test_a_step_grows_in_equal_ratios_until_the_rate_falls():
     sizes = [samples_wanted(settings, fraction * FALL_BEGINS) for fraction in (0.0, 0.5, 1.0)]
     assert sizes == pytest.approx([1000.0, 1000.0 * GROWTH**0.5, 1000.0 * GROWTH])
     assert samples_wanted(settings, 1.0) == sizes[-1]
+
+
+def test_a_reflective_field_begins_with_few_levels_and_has_all_before_the_rate_falls():
+    wanted = [levels_wanted(8, fraction) for fraction in (0.0, 0.1, 0.2, 0.3, LEVELS_GROW, 1.0)]
+    assert wanted[0] == FEW_LEVELS and wanted == sorted(wanted) and wanted[-2:] == [8, 8]
+    assert [levels_wanted(2, fraction) for fraction in (0.0, 1.0)] == [2, 2]
+    assert LEVELS_GROW < FALL_BEGINS

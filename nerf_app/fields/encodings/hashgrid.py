@@ -26,6 +26,10 @@ class HashGrid:
         """Features of points: differentiable by position and by table."""
         return self.op.encode(x, self.table, self.levels)
 
+    def pull_back(self, x: Tensor, d_features: Tensor) -> Tensor:
+        """A gradient by the features -> that by position [N, d]: differentiable by table and `d_features`."""
+        return self.op.pull_back(x, d_features, self.table, self.levels)
+
 
 def hash_levels(settings: HashGridSettings, dimensions: int) -> tuple[Level, ...]:
     """The level table of these settings."""

@@ -62,7 +62,7 @@ class _EncodeWithJacobian(torch.autograd.Function):
         call("hashgrid_slopes", points, len(points), points.shape[1], entries, table.shape[1], packed_levels(levels), len(levels),
              None, None, out)
         ctx.save_for_backward(points, entries)
-        ctx.levels, ctx.table = levels, table
+        ctx.levels = levels
         return out
 
     @staticmethod
@@ -74,11 +74,30 @@ class _EncodeWithJacobian(torch.autograd.Function):
             d_x = torch.empty_like(points)
             call("hashgrid_curvatures", points, *common, entries, entries.shape[1], packed, len(ctx.levels), d_jacobian, d_x)
         if ctx.needs_input_grad[1]:
-            is_sink = ctx.table.is_leaf and ctx.table.grad is not None and d_x is None  # as above
-            sums = ctx.table.grad if is_sink else torch.zeros_like(entries)
-            call("hashgrid_backward_jacobian", points, *common, d_jacobian, entries.shape[1], packed, len(ctx.levels), sums)
-            d_table = None if is_sink else sums
+            d_table = torch.zeros_like(entries)
+            call("hashgrid_backward_jacobian", points, *common, d_jacobian, entries.shape[1], packed, len(ctx.levels), d_table)
         return d_x, d_table, None
+
+
+class _PullBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, d_features: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
+        points, d_features, entries = plain(x), plain(d_features), plain(table)
+        d_x = torch.empty_like(points)
+        call("hashgrid_slopes", points, len(points), points.shape[1], entries, table.shape[1], packed_levels(levels), len(levels),
+             d_features, d_x, None)
+        ctx.save_for_backward(points, d_features, entries)
+        ctx.levels, ctx.table = levels, table
+        return d_x
+
+    @staticmethod
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        points, d_features, entries = ctx.saved_tensors
+        is_sink = ctx.table.is_leaf and ctx.table.grad is not None  # as above: positions have no gradient here
+        pushed, sums = torch.empty_like(d_features), ctx.table.grad if is_sink else torch.zeros_like(entries)
+        call("hashgrid_pull_backward", points, len(points), points.shape[1], entries, entries.shape[1], packed_levels(ctx.levels),
+             len(ctx.levels), d_features, plain(cotangent), pushed, sums)
+        return None, pushed, None if is_sink else sums, None
 
 
 def encode(x: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
@@ -90,3 +109,9 @@ def encode(x: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
 def encode_with_jacobian(x: Tensor, table: Tensor, levels: Sequence[Level]) -> tuple[Tensor, Tensor]:
     """Features of points, and those differentiated by x: [N, d], [E, F] -> [N, L·F], [N, L·F, d]."""
     return encode(x, table, levels), _EncodeWithJacobian.apply(x, table, tuple(levels))
+
+
+def pull_back(x: Tensor, d_features: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
+    """A gradient by the features -> that by x: [N, d], [N, L·F], [E, F] -> [N, d]."""
+    check_shapes("x [N,d], d_features [N,W], table [E,F]", x=x, d_features=d_features, table=table)
+    return _PullBack.apply(x, d_features, table, tuple(levels))

@@ -76,6 +76,39 @@ void curvatures(const float* x, int64_t begin, int64_t end, const float* table, 
     }
 }
 
+// Makes of each corner's weight its change as the point moves by `step` [count][D].
+template <int D>
+void lean(Corners<D>& corners, const float* step, int count, float scale) {
+    for (int c = 0; c < Corners<D>::COUNT; ++c)
+        for (int i = 0; i < count; ++i) {
+            float change = 0.0f;
+            for (int axis = 0; axis < D; ++axis) change += corners.slope(c, axis, i) * step[i * D + axis];
+            corners.weights[c][i] = scale * change;
+        }
+}
+
+// Of one level, how its features change as the points move by `steps`, and the table's gradient by d_features of that change.
+template <int D, int F>
+void moved_level(const float* x, int64_t n, const float* table, const Level& level, int index, int width, const float* d_features,
+                 const float* steps, float* changes, float* d_table) {
+    using Type = typename Row<F>::Type;
+    const int64_t first = (int64_t)level.first * F;
+    for_blocks<D>(x, 0, n, level, [&](Corners<D>& corners, int64_t start, int count) {
+        lean(corners, steps + start * D, count, level.scale);
+        for (int i = 0; i < count; ++i) {
+            const int64_t feature = (start + i) * width + index * F;
+            const Type gradient = *(const Type*)(d_features + feature);
+            Type change{};
+            for (int c = 0; c < Corners<D>::COUNT; ++c) {
+                const int64_t row = first + (int64_t)corners.rows[c][i] * F;
+                change += corners.weights[c][i] * *(const Type*)(table + row);
+                *(Type*)(d_table + row) += corners.weights[c][i] * gradient;
+            }
+            *(Type*)(changes + feature) = change;
+        }
+    });
+}
+
 }  // namespace
 
 KERNEL(hashgrid_forward)(const float* x, int64_t n, int dimensions, const float* table, int features, const Level* levels,
@@ -124,6 +157,16 @@ KERNEL(hashgrid_curvatures)(const float* x, int64_t n, int dimensions, const flo
     with_sizes(dimensions, features, [&](auto d, auto f) {
         parallel(chunks, [&](int64_t task) {
             curvatures<d, f>(x, part(n, task, chunks), part(n, task + 1, chunks), table, levels, n_levels, d_jacobian, d_x);
+        });
+    });
+}
+
+// `cotangent` [N, D] is that of d_x; `pushed` becomes that of d_features, d_table is added to.
+KERNEL(hashgrid_pull_backward)(const float* x, int64_t n, int dimensions, const float* table, int features, const Level* levels,
+                               int n_levels, const float* d_features, const float* cotangent, float* pushed, float* d_table) {
+    with_sizes(dimensions, features, [&](auto d, auto f) {
+        parallel(n_levels, [&](int64_t l) {
+            moved_level<d, f>(x, n, table, levels[l], (int)l, n_levels * features, d_features, cotangent, pushed, d_table);
         });
     });
 }

@@ -22,12 +22,19 @@ def encode_with_jacobian(x: Tensor, table: Tensor, levels: Sequence[Level]) -> t
     return blended[:, 0], blended[:, 1:].transpose(1, 2)
 
 
+def pull_back(x: Tensor, d_features: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
+    """A gradient by the features -> that by x: [N, d], [N, L·F], [E, F] -> [N, d]."""
+    check_shapes("x [N,d], d_features [N,W]", x=x, d_features=d_features)
+    return torch.einsum("nw,nwd->nd", d_features, encode_with_jacobian(x.detach(), table, levels)[1])
+
+
 def _blend(x: Tensor, table: Tensor, levels: Sequence[Level], with_slopes: bool) -> Tensor:
     """[N, 1, L·F], or [N, 1 + d, L·F] with the derivative by each axis behind the features."""
     check_shapes("x [N,d], table [E,F]", x=x, table=table)
     slope_axes = range(x.shape[1]) if with_slopes else ()
     parts = []
-    for level, entries in zip(levels, table.split([level.entries for level in levels]), strict=True):
+    for level in levels:
+        entries = table[level.first:level.first + level.entries]
         position = (x.double() * level.scale + 0.5).to(x.dtype)  # [N, d] exact product, so a float32 fma
         cell = position.floor()
         rows = _corner_rows(cell.long(), level)  # [N, 2^d]
