@@ -23,9 +23,9 @@ class Rendering:
     distance: Tensor  # [R] scene units, mean over what the ray meets; 0 where it meets nothing
     median_distance: Tensor  # [R] scene units, where half the light is stopped; NaN where less than half is
     normals: Tensor | None  # [R, 3] scene axes, length ≤ 1: the mean of what the ray meets
-    surface: Surface | None  # of a field with a shading: what its colours are made of
     weights: Tensor  # [S] each sample's part
     samples: Samples  # what the weights belong to
+    surface: Surface | None = None  # of a field with a shading: what its colours are made of
 
 
 def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
@@ -43,7 +43,7 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
         surface = field.shading(rgb / opacity.clamp(min=1e-6)[:, None], rays.directions)
         rgb, normals = opacity[:, None] * surface.rgb, opacity[:, None] * surface.normals
     median = ops.composite.median_distance(weights.detach(), samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
-    return Rendering(rgb, opacity, distance, median, normals, surface, weights, samples)
+    return Rendering(rgb, opacity, distance, median, normals, weights, samples, surface)
 
 
 def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,

@@ -45,7 +45,8 @@ def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Te
     return mean_that_counts(spread, batch.counts)
 
 
-TERMS = {"distortion": distortion, "surface": surface}  # by the setting that is its weight; each gives [] for a rendering of a batch
+# By the setting that is its weight; each gives [] for a rendering of a batch.
+TERMS = {"distortion": distortion, "surface": surface}
 
 
 def weights_of(settings: LossSettings, model: RadianceModel) -> dict[str, float]:

@@ -19,14 +19,12 @@ LEAST_WEIGHT = 0.01  # of those that are
 LOOKS_AWAY = 1.0  # times the weight of a disagreement
 
 
-def surface(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor | float:
-    """Ref-NeRF, Eqs. 10 and 11, as means over what is seen: []. 0 for a field that predicts no normals.
+def surface(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
+    """Ref-NeRF, Eqs. 10 and 11, as means over what is seen: [].
 
     Both leave the samples' weights alone: a surface that they blame should turn, not fade.
     """
     field, rays, samples = model.fields[-1], batch.rays, rendering.samples
-    if field.shading is None:
-        return 0.0
     seen = (rendering.weights.detach() > LEAST_WEIGHT).nonzero()[:MOST_SAMPLES, 0]  # rays are drawn at random: any are as good
     weights, of_ray = rendering.weights.detach()[seen], samples.ray_indices[seen]
     directions = rays.directions.detach()[of_ray]

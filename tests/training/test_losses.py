@@ -52,7 +52,7 @@ def rendered(weights, borders):
 
 
 def model_in(space):
-    return SimpleNamespace(space=space, ops=reference_ops())
+    return SimpleNamespace(space=space, ops=reference_ops(), fields=[SimpleNamespace(shading=None)])
 
 
 @pytest.mark.parametrize("space, weights, borders, value", [

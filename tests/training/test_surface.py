@@ -8,7 +8,8 @@ import torch
 from nerf_app.fields.radiance import FieldOutput
 from nerf_app.fields.shading import CHANNELS, NORMAL
 from nerf_app.sampling.contraction import Space
-from nerf_app.training.losses import TERMS
+from nerf_app.training.losses import TERMS, weights_of
+from nerf_app.training.settings import LossSettings
 from nerf_app.training.surface import LOOKS_AWAY, outward, surface
 from tests.analytic import free_rays
 from tests.fields.test_radiance import make_field, make_plan
@@ -60,10 +61,10 @@ def test_normals_that_are_not_those_of_the_density_are_blamed():
     assert float(loss_of(BallField(half_turn), -1.0)) > 1.0
 
 
-def test_a_field_that_predicts_no_normals_has_no_such_loss():
-    plain = SimpleNamespace(shading=None)
-    batch = SimpleNamespace(rays=None)
-    assert surface(SimpleNamespace(samples=None), batch, SimpleNamespace(fields=[plain], space=SPACE)) == 0.0
+def test_only_a_field_that_predicts_normals_has_such_a_loss():
+    for shading, terms in ((None, set()), (object(), {"surface"})):
+        model = SimpleNamespace(fields=[SimpleNamespace(shading=shading)], space=SPACE)
+        assert weights_of(LossSettings(), model).keys() == terms
     assert TERMS["surface"] is surface
 
 

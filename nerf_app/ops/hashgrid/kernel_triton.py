@@ -20,7 +20,7 @@ from nerf_app.ops.shapes import check_shapes
 
 BLOCK = 256  # points
 
-encode_with_jacobian = reference.encode_with_jacobian  # no stage of a training step asks for it
+encode_with_jacobian, pull_back = reference.encode_with_jacobian, reference.pull_back  # few points are asked for either
 
 
 @triton.jit

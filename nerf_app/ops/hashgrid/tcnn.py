@@ -15,7 +15,7 @@ from nerf_app.ops.hashgrid import reference
 from nerf_app.ops.hashgrid.levels import Level
 from nerf_app.ops.shapes import check_shapes
 
-encode_with_jacobian = reference.encode_with_jacobian
+encode_with_jacobian, pull_back = reference.encode_with_jacobian, reference.pull_back
 
 
 def grid_config(levels: Sequence[Level], features: int) -> dict[str, str | int | float]:
