@@ -54,6 +54,9 @@ class RadianceField(Protocol):
         Differentiable in the parameters alone, without any op being differentiated twice.
         """
 
+    def soften(self, part: float) -> None:
+        """Makes the number that becomes the density so many times as large: surfaces turn into fog of about their form."""
+
 
 class HashGridField:
     """A hash grid, a density net and a colour net, all bias-free (Müller et al. 2022)."""
@@ -107,6 +110,12 @@ class HashGridField:
         """See RadianceField."""
         seen_from = self.directions(directions) if self.is_view_dependent else features.new_zeros(features.shape[0], SH_WIDTH)
         return torch.sigmoid(self.mlp(torch.cat([features, seen_from], 1), *self.colour_net)[:, :self.channels])
+
+    @torch.no_grad()
+    def soften(self, part: float) -> None:
+        """See RadianceField; the colour net, which takes that number as well, undoes it for itself."""
+        self.whole_density_net[0][-1][0] *= part
+        self.colour_net[0][0][:, 0] /= part
 
     def slope(self, unit: Tensor) -> tuple[Tensor, Tensor]:
         """See RadianceField: the chain rule, through the net and the grid's Jacobian."""
@@ -167,6 +176,12 @@ class FrequencyField:
         """See RadianceField."""
         seen_from = self.direction(directions if self.is_view_dependent else torch.zeros_like(directions))
         return torch.sigmoid(self.mlp(torch.cat([features, seen_from], 1), *self.branch))
+
+    @torch.no_grad()
+    def soften(self, part: float) -> None:
+        """See RadianceField."""
+        for values in (*self.head[0], *self.head[1]):  # a matrix and a bias
+            values[0] *= part
 
     def slope(self, unit: Tensor) -> tuple[Tensor, Tensor]:
         """See RadianceField: the chain rule, backwards through the trunk and its skip."""

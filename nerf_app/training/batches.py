@@ -12,6 +12,8 @@ from nerf_app.sampling.draws import PIXELS, Draws
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Scene
 
+CUT_OUT = 0.05  # part of all pixels that is empty where things were cut out of what is behind them
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -31,6 +33,8 @@ class PixelBatches:
         indices = scene.indices("train")
         photos = scene.photos
         self.pixels, self.has_alpha = photos.pixels.to(device), photos.has_alpha  # [P, C] uint8
+        n_empty = int((photos.pixels[:, 3] == 0).count_nonzero()) if photos.has_alpha else 0
+        self.has_outlines = n_empty > CUT_OUT * len(photos.pixels)  # alpha tells things from what is behind them
         self.ignored = None if photos.ignored is None else photos.ignored.to(device)  # [P] bool
         self.offsets = photos.offsets[torch.tensor(indices)].to(device)  # [V] a view's first pixel in them
         views = [scene.views[i] for i in indices]

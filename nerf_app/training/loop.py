@@ -16,6 +16,7 @@ from nerf_app.photo_fit import PhotoFit
 from nerf_app.render import over
 from nerf_app.sampling.draws import BACKGROUND, Draws
 from nerf_app.sampling.occupancy import UNSEEN
+from nerf_app.training import filling
 from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.captured import CapturedStep, can_capture
 from nerf_app.training.coverage import views_of_cells
@@ -44,7 +45,7 @@ BAD_STEPS = 10  # in a row, until training goes back to the best state so far, w
 MOST_RETURNS = 3  # in a run, until training gives up
 OPTIMISER, GOOD = ("optimiser.first", "optimiser.second"), "good.parameters"
 PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction",
-            "bad_steps", "returns")
+            "bad_steps", "returns", "is_filling")
 
 
 class Trainer:
@@ -67,6 +68,7 @@ class Trainer:
         self.bad_steps = self.returns = 0
         self.good = model.parameters.flat.clone()  # [P] where to go back to: of the best validation so far
         self.loss, self.rate = math.nan, math.nan  # of the last step
+        self.is_filling = batches.has_outlines and model.fields[-1].shading is not None
         self.halved = False  # a step did not fit into memory
         self.captured: CapturedStep | None = None  # holds a copy of the parameters: made anew where these are exchanged
 
@@ -97,8 +99,7 @@ class Trainer:
         batch = self.batches.draw(draws, rays, poses)
         background = draws.uniform(BACKGROUND, rays)[:, :3]
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
-        trimmed = self.losses.trimmed if fraction > TRIMMING_BEGINS else 0.0
-        loss, error, samples = self._backward(batch, background, truth, draws, trimmed)
+        loss, error, samples = self._backward(batch, background, truth, draws, fraction)
         self.steps_done += 1
         self.samples_since += samples
         self.samples_per_ray = samples / rays
@@ -121,6 +122,9 @@ class Trainer:
         for field in self.model.fields:
             if field.shading is not None and field.nets is not None:
                 field.use_levels(levels_wanted(len(field.whole_encoding.levels), fraction))
+        if self.is_filling and fraction >= filling.ENDS:
+            filling.end_filling(self.model.fields)
+            self.is_filling = False
         if self.model.grid is not None:
             self.model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
 
@@ -147,12 +151,14 @@ class Trainer:
         torch.cuda.empty_cache()
 
     def _backward(self, batch: Batch, background: Tensor, truth: Tensor, draws: Draws,
-                  trimmed: float) -> tuple[float, float, int]:
+                  fraction: float) -> tuple[float, float, int]:
+        trimmed = self.losses.trimmed if fraction > TRIMMING_BEGINS else 0.0
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
         for rendering in self.model.passes(batch.rays, draws):
             rgb = over(self.fit.photographed(rendering, batch.rays.view_indices), background)
-            loss = loss + photo_loss(rgb, truth, batch.counts, trimmed)
-            loss = loss + added_loss(rendering, batch, self.model, self.losses)
+            is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \
+                photo_loss(rgb, truth, batch.counts, trimmed)
+            loss = loss + is_like + added_loss(rendering, batch, self.model, self.losses)
             samples += rendering.weights.shape[0]
             squares = ((rgb.detach() - truth) ** 2).mean(1) * batch.counts
             error = squares.sum() / batch.counts.sum().clamp(min=1)

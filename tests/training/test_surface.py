@@ -10,7 +10,7 @@ from nerf_app.fields.shading import CHANNELS, NORMAL
 from nerf_app.sampling.contraction import Space
 from nerf_app.training.losses import TERMS, weights_of
 from nerf_app.training.settings import LossSettings
-from nerf_app.training.surface import LOOKS_AWAY, outward, surface
+from nerf_app.training.surface import LOOKS_AWAY, STEEP, downhill, surface
 from tests.analytic import free_rays
 from tests.fields.test_radiance import make_field, make_plan
 
@@ -22,15 +22,16 @@ class BallField:
 
     shading = object()
 
-    def __init__(self, turned=None):
+    def __init__(self, turned=None, steep=None):
         self.turned = torch.eye(3) if turned is None else turned
+        self.steep = 1e3 * STEEP * torch.eye(3) if steep is None else steep
 
     def density(self, unit):
         return FieldOutput(torch.ones(len(unit)), SPACE.from_unit(unit))
 
     def slope(self, unit):
         points = SPACE.from_unit(unit)
-        return points, -points
+        return points, -points @ self.steep
 
     def colour(self, features, directions):
         channels = torch.full((len(features), CHANNELS), 0.5)
@@ -61,6 +62,19 @@ def test_normals_that_are_not_those_of_the_density_are_blamed():
     assert float(loss_of(BallField(half_turn), -1.0)) > 1.0
 
 
+def test_fog_is_not_told_to_turn_and_teaches_no_normals():
+    """In proportion to its slope, as far as that is less than STEEP; a direction alone turns ever more easily."""
+    quarter_turn, bent, taught = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), [], []
+    for steep in (0.001, 1.0, 1000.0):
+        torch.manual_seed(0)
+        field = BallField(quarter_turn.clone().requires_grad_(), steep * STEEP * torch.eye(3).requires_grad_())
+        field.steep.retain_grad()
+        loss_of(field, -1.0).backward()
+        bent.append(float(field.steep.grad.norm()) * steep * STEEP)
+        taught.append(float(field.turned.grad.norm()))
+    assert bent[0] < 0.01 * bent[1] and taught[0] < 0.2 * taught[2]
+
+
 def test_only_a_field_that_predicts_normals_has_such_a_loss():
     for shading, terms in ((None, set()), (object(), {"surface"})):
         model = SimpleNamespace(fields=[SimpleNamespace(shading=shading)], space=SPACE)
@@ -78,11 +92,12 @@ def test_where_nothing_is_seen_there_is_nothing_to_blame():
 
 @pytest.mark.parametrize("is_bounded", [True, False])
 @pytest.mark.parametrize("kind", ["hashgrid", "frequency"])
-def test_the_density_falls_along_the_outward_vectors(kind, is_bounded):
+def test_downhill_is_where_the_density_falls(kind, is_bounded):
     field, _ = make_field(kind, make_plan(appearance="reflective"), torch.float64)
     space = Space(is_bounded)
     positions = (torch.rand(60, 3, dtype=torch.float64) - 0.5) * (1.0 if is_bounded else 6.0)
     places = positions.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(field.density(space.to_unit(places)).density.log().sum(), places)
-    _, normals = outward(positions, field, space)
-    assert torch.allclose(normals, -torch.nn.functional.normalize(slope, dim=1), atol=1e-8)
+    density = field.density(space.to_unit(places)).density
+    rises = density.log() if kind == "hashgrid" else density.expm1().log()  # the number that becomes the density
+    (slope,) = torch.autograd.grad(rises.sum(), places)
+    assert torch.allclose(downhill(positions, field, space)[1], -slope, atol=1e-8)
