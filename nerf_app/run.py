@@ -37,7 +37,7 @@ from nerf_app.scene.writing import write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
-from nerf_app.training.heads import chosen_head
+from nerf_app.training.heads import Chosen, chosen_head
 from nerf_app.training.loop import GOOD, OPTIMISER, Trainer
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import mean_of_known, psnr, ssim
@@ -157,11 +157,13 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         def make_trainer(config: Config) -> Trainer:
             return _trainer(RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train"))), scene, config)
         if config.field.appearance == "auto":
-            config = yield from chosen_head(config, make_trainer, ops.threads, stop)
-        trainer = make_trainer(config)
+            chosen = yield from chosen_head(config, make_trainer, ops.threads, stop)
+        else:
+            chosen = Chosen(config, make_trainer(config), 0.0)
+        trainer, budget = chosen.trainer, Budget(chosen.config.training, ops.threads, chosen.seconds)
         if trainer.culled:
             yield Note(f"culled    {trainer.culled:.0%} of the space, which no training photo or too few of them have in sight")
-        yield from _train_and_save(trainer, scene, config, folder, Budget(config.training, ops.threads), stop)
+        yield from _train_and_save(trainer, scene, chosen.config, folder, budget, stop)
 
 
 def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: dict[str, Any] | None = None,
