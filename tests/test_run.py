@@ -28,7 +28,8 @@ from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_con
 STEPS = 12
 GRID = {"sampling.steps": 24, "sampling.grid_resolution": 8}
 FITTED = {"photos.exposure": "affine", "photos.refine_poses": True, "losses.distortion": 0.01}
-KINDS = {"hashgrid": GRID, "frequency": TINY_NERF, "fitted": GRID | FITTED}
+KINDS = {"hashgrid": GRID, "frequency": TINY_NERF, "fitted": GRID | FITTED,
+         "reflective": GRID | {"field.appearance": "reflective"}}
 
 
 @pytest.fixture(scope="module")
