@@ -8,6 +8,7 @@ from nerf_app.process.photos import Photo, blurred
 from nerf_app.scene.scene import Dropped
 
 FEW_FEATURES = 150
+ONE_IS_ENOUGH = 100  # points in common: with fewer a photo has too few even where all of them have a known place
 BLURRED = 0.25  # of the middle photo's sharpness
 
 
@@ -31,6 +32,8 @@ def _reason(photo: Photo, partners: Mapping[str, int], placed: set[str], n_featu
     if not partners:
         return "no overlap: shows nothing that another photo shows; take photos between it and the others"
     if not with_placed:
-        return f"overlaps only with {len(partners)} photos that have no place either: take photos between them and the others"
-    return (f"too little overlap: {max(with_placed.values())} points in common with the nearest of the placed photos; "
-            "take photos between them")
+        return f"overlaps only with photos without a place ({len(partners)}): take photos between them and the others"
+    most = max(with_placed.values())
+    if most >= ONE_IS_ENOUGH:
+        return f"{most} points in common with one of the placed photos, but too few with two of them: take photos around it"
+    return f"too little overlap: {most} points in common with the nearest of the placed photos; take photos between them"

@@ -338,9 +338,10 @@ def test_a_similarity_puts_cameras_upright():
 
 
 def test_every_failure_has_its_own_words():
-    photos = [Photo("", name, name, "", 9, 9, None, 1.0 if name == "d" else 9.0) for name in "abcdefg"]
-    links = {"features": {name: 20 if name == "c" else 900 for name in "abcdefg"},
-             "pairs": [["a", "b", 200], ["a", "e", 21], ["f", "g", 90]]}
+    photos = [Photo("", name, name, "", 9, 9, None, 1.0 if name == "d" else 9.0) for name in "abcdefgh"]
+    links = {"features": {name: 20 if name == "c" else 900 for name in "abcdefgh"},
+             "pairs": [["a", "b", 200], ["a", "e", 21], ["f", "g", 90], ["b", "h", 800]]}
     said = {drop.name: drop.reason for drop in reasons(photos, {"a", "b"}, links)}
     assert "hardly anything" in said["c"] and said["d"].startswith("blurred") and "21 points in common" in said["e"]
-    assert "1 photos that have no place" in said["f"] and said.keys() == set("cdefg")
+    assert "photos without a place (1)" in said["f"] and said["h"].startswith("800 points in common with one")
+    assert said.keys() == set("cdefgh")
