@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FIRST_LIGHT = {True: 0.2, False: 0.3}  # by whether a scene is bounded: part of the light that is stopped at a surface
 OPAQUE, EMPTY = 0.5, 0.1  # stopping more than that is a surface, less is nothing; what lies between is left open
+FINER = 8.0  # than its photo a picture may be: a field is known between pixels too, and a voxel needs a ray of its own
 CHUNK = 8192  # rays
 WIDEST = 2.0  # tangent from a pinhole's axis; what sees farther is looked at through the sides of a cube
 LATTICE = 33  # places along a photo's side where its lens is asked for its field of view
@@ -89,13 +90,13 @@ def depth_views(run: "Run", views: Sequence[View], focal_px: Callable[[View], fl
     """The pictures of some photos' places; light that passes the box goes through.
 
     Args:
-        focal_px: how many pixels a radian gets, which need not be more than the photo has.
+        focal_px: how many pixels a radian gets; more than FINER times the photo's would tell nothing new.
         on_view: hears how many views are done.
     """
     model = _within(run, box)
     found = []
     for i, view in enumerate(views):
-        focal = min(focal_px(view), _focal_of(view.camera))
+        focal = min(focal_px(view), FINER * _focal_of(view.camera))
         for camera, pose in _pinholes(view, focal):
             found.append(DepthView(camera, pose, _depth(run, model, view, camera, pose)))
         on_view(i + 1)

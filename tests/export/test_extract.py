@@ -9,6 +9,7 @@ import torch
 from nerf_app.errors import DataError, UsageError
 from nerf_app.export.clean import open_edges, with_faces
 from nerf_app.export.extract import MeshPlan, extract_mesh
+from nerf_app.scene.camera import Camera
 from nerf_app.scene.scene import View
 from tests.export.shape_run import CENTRE, SCALE, ball, edge_counts, quiet, shape_run, views_around
 
@@ -25,6 +26,13 @@ def test_a_run_becomes_one_part_with_the_faces_asked_for(method):
     assert mesh.views.shape == (len(mesh.vertices),) and mesh.views.dtype == np.int32 and mesh.views.max() <= 14
     assert np.median(mesh.views) >= 4
     assert (mesh.depth_spread is not None) == (method == "tsdf")
+
+
+def test_photos_coarser_than_the_voxels_leave_no_holes_where_cameras_look_along_the_surface():
+    coarse = Camera(14, 14, 18.0, 18.0, 7.0, 7.0)  # five voxels wide are its pixels there
+    mesh = extract_mesh(shape_run(views_around(10, camera=coarse), ball()), MeshPlan(resolution=48), quiet)
+    assert open_edges(mesh.faces) == 0
+    assert np.abs(np.linalg.norm(mesh.vertices - CENTRE, axis=1) - 1.0).max() < 0.05
 
 
 def test_two_things_of_like_size_both_stay():
