@@ -45,7 +45,7 @@ class BallRun:
     def header(self):
         return SimpleNamespace(applied_transform=self.applied_transform)
 
-    def render(self, camera, world_from_camera, background=(1.0, 1.0, 1.0), *, with_normals=False):
+    def render(self, camera, world_from_camera, background=(1.0, 1.0, 1.0), *, with_normals=False, are_edges_smooth=True):
         if self.fails_at is not None and len(self.rendered) == self.fails_at:
             raise KeyboardInterrupt
         self.rendered.append((camera, background))
