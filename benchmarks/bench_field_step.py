@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from bench_hashgrid import rows_of
 from common import STEP, Case, blobs, main, rays_of_cameras
-from floors import flop_ns, gather_ns, scatter_ns
+from floors import copy_ns, flop_ns, gather_ns, scatter_ns
 
 from nerf_app.ops import field_step
 from nerf_app.ops.field_step import SEEN, HashGridNets, reference
@@ -14,9 +14,10 @@ from nerf_app.ops.march import reference as march
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
 
-FLOOR = ("for the samples that light reaches, one core's loops that fetch (backward: add to) their rows of the tables and do the "
-         "nets' multiplications and additions (backward: three times as many), the colour net's for those that are seen; nothing "
-         "for the others. ns/sample: of all samples.")
+FLOOR = ("for the samples that light reaches, one core's loops that fetch (backward: add to) their rows of the tables, do the "
+         "nets' multiplications and additions (backward: three times as many), the colour net's for the seen ones, and copy "
+         "the features, which the forward pass keeps and the backward pass reads and gives gradients; nothing for the others. "
+         "ns/sample: of all samples.")
 NETS = [32, 32, 16], [32, 32, 32, 16]  # density, colour
 N_RAYS = 600
 
@@ -36,6 +37,7 @@ def cases() -> Iterator[Case]:
     places, n_seen = rows_lit(weights, samples.ray_counts), int((weights > SEEN).sum())
     flops = [2 * sum(a * b for a, b in zip(widths, widths[1:])) for widths in NETS]
     arithmetic = (len(places) * flops[0] + n_seen * flops[1]) * flop_ns() / n
+    features = 4 * NETS[0][0] * len(places)  # bytes
     parts = [(table[level.first:level.first + level.entries].clone(), rows_of(points[places], level)) for level in levels]
 
     def see(module, table, density, colour):
@@ -44,8 +46,8 @@ def cases() -> Iterator[Case]:
     yield Case(f"{n:,} samples on {N_RAYS} rays, {len(places):,} in the light, {n_seen:,} seen", n, see,
                {"table": table.requires_grad_(), "density": [matrix.requires_grad_() for matrix in density],
                 "colour": [matrix.requires_grad_() for matrix in colour]},
-               {"forward": arithmetic + sum(gather_ns(*part) for part in parts) / n,
-                "backward": 3 * arithmetic + sum(scatter_ns(*part) for part in parts) / n},
+               {"forward": arithmetic + (sum(gather_ns(*part) for part in parts) + copy_ns(0, features)) / n,
+                "backward": 3 * arithmetic + (sum(scatter_ns(*part) for part in parts) + copy_ns(features, features)) / n},
                tolerance=2e-2)  # a place rounded once more is 1e-4 of a fine cell away, and densities follow exponentially
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import torch
 from common import SAMPLES, Case, main
-from floors import flop_ns
+from floors import copy_ns, flop_ns
 
 from nerf_app.ops import mlp
 
-FLOOR = ("the net's multiplications and additions (backward: twice as many, for two products a layer) at the rate of a loop "
-         "that does nothing but multiply-adds between the registers of one core.")
+FLOOR = ("the longer of two: the net's multiplications and additions (backward: twice as many, for two products a layer) at the "
+         "rate of a loop that does nothing but multiply-adds between the registers of one core; one core's copy of as many bytes "
+         "as come from memory and go there.")
 NETS = {"density net": lambda width: [32, width, 16], "colour net": lambda width: [32, width, width, 16]}
 
 
@@ -23,7 +24,13 @@ def cases() -> Iterator[Case]:
             yield Case(f"{name} {'-'.join(map(str, widths))}, {SAMPLES:,} samples, each with a gradient", SAMPLES,
                        lambda module, x, matrices: module.mlp(x, matrices, None),
                        {"x": torch.randn(SAMPLES, widths[0]).requires_grad_(), "matrices": matrices},
-                       {"forward": flops * flop_ns(), "backward": 2 * flops * flop_ns()})
+                       {"forward": max(flops * flop_ns(), copied(widths[0], widths[-1])),
+                        "backward": max(2 * flops * flop_ns(), copied(widths[0] + widths[-1], widths[0]))})
+
+
+def copied(read: int, written: int) -> float:
+    """Nanoseconds a sample for so many numbers of each."""
+    return copy_ns(4 * SAMPLES * read, 4 * SAMPLES * written) / SAMPLES
 
 
 if __name__ == "__main__":
