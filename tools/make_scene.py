@@ -4,6 +4,7 @@
     python tools/make_scene.py object --out data/object
     python tools/make_scene.py room --out data/room
     python tools/make_scene.py shiny --out data/shiny
+    python tools/make_scene.py mirror --out data/mirror
 
 The rays go through the program's own lenses. Views that the folder already holds are kept, so a broken run goes on
 where it stopped; the same flags and seed give the same scene.
@@ -22,6 +23,7 @@ import trimesh
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import scene_mirror
 import scene_object
 import scene_render
 import scene_room
@@ -47,6 +49,7 @@ class Recipe:
     bounces: int = 5
     mirrors: int = 1  # times that a photo's light may be mirrored
     materials: tuple[int, ...] | None = None  # of each part, in the truth's pictures of them; None: there are none
+    glass: int | None = None  # the part that is a mirror: each photo gets a mask that is white where it shows
 
 
 def main() -> None:
@@ -54,7 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scene", choices=SCENES)
     parser.add_argument("--out", type=Path, required=True, help="folder of the scene; views that it holds are kept")
-    parser.add_argument("--size", type=int, default=None, help="width of the photos in pixels (object 400, room 480, shiny 320)")
+    parser.add_argument("--size", type=int, default=None,
+                        help="width of the photos in pixels (object 400, room 480, shiny and mirror 320)")
     parser.add_argument("--samples", type=int, default=64, choices=(16, 64, 144, 256), help="light paths per pixel")
     parser.add_argument("--views", type=int, default=60, help="photos to train on")
     parser.add_argument("--test", type=int, default=10, help="photos to test with")
@@ -78,6 +82,9 @@ def make(recipe: Recipe, out: Path, samples: int, seed: int) -> None:
     for view in recipe.views:
         if view.split == "test":
             write_truth(stage, view, recipe, out / "truth")
+        if recipe.glass is not None:
+            is_mirror = stage.truth(view)[2] == recipe.glass
+            write_picture(is_mirror.astype(np.uint8) * 255, out / "mirror" / (Path(view.name).stem + ".png"))
     write_mesh(recipe.parts, out / "truth" / "mesh.ply")
     meaning = {"depth_unit": recipe.unit, "depth": "z-depth along the camera's axis at the pixel's centre; 0: nothing there",
                "normal": "world axes, 255 * (n + 1) / 2, towards the camera; 0 0 0: nothing there"}
@@ -197,18 +204,30 @@ def room_recipe(size: int, n_train: int, n_test: int, seed: int) -> Recipe:
     return Recipe(scene_room.room(), views, 4e-4, write_nerfstudio, exposure=scene_room.EXPOSURE, bounces=8)
 
 
+def mirror_recipe(size: int, n_train: int, n_test: int, seed: int) -> Recipe:
+    """The room with a mirror through a pinhole of about 80 degrees, by someone who walks round its table."""
+    camera = Camera(size, size * 3 // 4, 0.6 * size, 0.6 * size, size / 2, size * 3 / 8)
+    poses = [look(eye, at) for eye, at in scene_mirror.walk(n_train + n_test, seed)]
+    views = [View(f"images/frame_{i + 1:05}.jpg", camera, pose, split)
+             for i, (pose, split) in enumerate(zip(poses, splits(n_train, n_test)))]
+    parts = scene_mirror.room()
+    return Recipe(parts, views, 4e-4, write_nerfstudio, exposure=scene_mirror.EXPOSURE, bounces=8, glass=len(parts) - 1)
+
+
 def write_nerfstudio(views: list[View], out: Path) -> None:
-    """transforms.json in nerfstudio's form, with the lens's coefficients and the lists of both splits."""
+    """transforms.json in nerfstudio's form, with the lens's coefficients where it bends and the lists of both splits."""
     camera = views[0].camera
-    top = {"camera_model": "OPENCV_FISHEYE", "w": camera.width, "h": camera.height, "fl_x": camera.focal_x_px,
+    model = "OPENCV_FISHEYE" if camera.lens.family == "fisheye" else "PINHOLE"
+    top = {"camera_model": model, "w": camera.width, "h": camera.height, "fl_x": camera.focal_x_px,
            "fl_y": camera.focal_y_px, "cx": camera.centre_x_px, "cy": camera.centre_y_px,
-           **{f"k{i + 1}": k for i, k in enumerate(camera.lens.radial)}}
+           **{f"k{i + 1}": k for i, k in enumerate(camera.lens.radial) if k}}
     lists = {f"{split}_filenames": [view.name for view in views if view.split == split] for split in ("train", "test")}
     frames = [{"file_path": view.name, "transform_matrix": view.world_from_camera.tolist()} for view in views]
     (out / "transforms.json").write_text(json.dumps({**top, **lists, "frames": frames}, indent=1) + "\n")
 
 
-SCENES = {"object": (object_recipe, 400), "room": (room_recipe, 480), "shiny": (shiny_recipe, 320)}  # recipe, width
+SCENES = {"object": (object_recipe, 400), "room": (room_recipe, 480), "shiny": (shiny_recipe, 320),
+          "mirror": (mirror_recipe, 320)}  # recipe, width
 
 
 if __name__ == "__main__":

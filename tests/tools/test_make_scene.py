@@ -43,7 +43,7 @@ class Bundle:
         return np.asarray(Image.open(self.folder / view.name)).astype(np.float64) / 255
 
 
-@pytest.fixture(scope="module", params=["object", "room", "shiny"])
+@pytest.fixture(scope="module", params=["object", "room", "shiny", "mirror"])
 def bundle(request: pytest.FixtureRequest) -> Bundle:
     folder = DATA / request.param
     return Bundle(folder, load_scene(folder), trimesh.load(folder / "truth" / "mesh.ply", process=False))
@@ -75,10 +75,10 @@ def first_hit(mesh: trimesh.Trimesh, origin: np.ndarray, direction: np.ndarray) 
 def test_the_program_loads_every_photo_of_a_bundled_scene_without_a_flag(bundle):
     assert [len(bundle.scene.indices(split)) for split in ("train", "val", "test")] == [56, 4, 10]
     assert bundle.scene.dropped == ()
-    is_room = bundle.folder.name == "room"
-    assert bundle.scene.format == ("transforms" if is_room else "blender")
+    is_room, is_place = bundle.folder.name == "room", bundle.folder.name in ("room", "mirror")
+    assert bundle.scene.format == ("transforms" if is_place else "blender")
     assert {view.camera.lens.family for view in bundle.scene.views} == {"fisheye" if is_room else "perspective"}
-    sizes = {"object": (400, 400, 4), "room": (360, 480, 3), "shiny": (320, 320, 4)}
+    sizes = {"object": (400, 400, 4), "room": (360, 480, 3), "shiny": (320, 320, 4), "mirror": (240, 320, 3)}
     assert bundle.photo(bundle.tests[0]).shape == sizes[bundle.folder.name]
 
 
@@ -107,7 +107,7 @@ def test_depth_is_where_the_photo_shows_something(bundle):
     for view in bundle.tests[::4]:
         is_there, photo = bundle.depth(view) > 0, bundle.photo(view)
         alpha = photo[..., 3] if photo.shape[2] == 4 else np.ones(photo.shape[:2])
-        assert (~is_there[alpha == 1]).sum() <= 2  # a ray may slip through the seam of two triangles
+        assert (~is_there[alpha == 1]).sum() <= 4  # a ray may slip through the seam of two triangles
         assert not is_there[alpha == 0].any()
         lengths = np.linalg.norm(bundle.truth("normal", view) / 255 * 2 - 1, axis=2)[is_there]
         assert np.allclose(lengths, 1, atol=0.01)
@@ -116,7 +116,9 @@ def test_depth_is_where_the_photo_shows_something(bundle):
 def test_one_point_of_a_matt_surface_has_one_colour_in_all_photos_that_see_it(bundle):
     same, others = [], []
     for view, other in zip(bundle.tests, bundle.tests[1:] + bundle.tests[:1]):
-        is_matt = bundle.truth("material", view) == MATT if bundle.folder.name == "shiny" else True
+        is_matt = ~is_glass(bundle, view)
+        if bundle.folder.name == "shiny":
+            is_matt = bundle.truth("material", view) == MATT
         rows, columns = np.nonzero((bundle.depth(view) > 0) & is_matt)
         some = np.random.default_rng(0).choice(len(rows), 2000, replace=False)
         rows, columns = rows[some], columns[some]
@@ -146,6 +148,49 @@ def test_materials_are_told_wherever_something_is(bundle):
         assert np.array_equal(materials > 0, bundle.depth(view) > 0) and set(np.unique(materials)) <= shares.keys()
         shares = {kind: share + (materials == kind).mean() / 10 for kind, share in shares.items()}
     assert shares[255] > 0.08 and shares[170] > 0.015 and shares[85] > 0.05
+
+
+def is_glass(bundle: Bundle, view: View) -> np.ndarray:
+    """[H, W] bool: where a mirror shows."""
+    mask = bundle.folder / "mirror" / f"{Path(view.name).stem}.png"
+    return np.asarray(Image.open(mask)) > 0 if mask.exists() else np.zeros((view.camera.height, view.camera.width), bool)
+
+
+def test_a_mirror_is_flat_where_its_masks_are_white_and_shows_the_room_before_it(bundle):
+    if bundle.folder.name != "mirror":
+        assert not (bundle.folder / "mirror").exists()
+        return
+    looked, same = 0, []
+    for view in bundle.tests:
+        rows, columns = np.nonzero(is_glass(bundle, view))
+        if len(rows) < 500:
+            continue
+        directions = rays(view, columns + 0.5, rows + 0.5)
+        ahead = directions @ -view.world_from_camera[:3, 2]
+        points = view.world_from_camera[:3, 3] + directions * (bundle.depth(view)[rows, columns] / ahead)[:, None]
+        assert np.abs(points[:, 1] - 1.68).max() < 0.002
+        assert (np.abs(bundle.truth("normal", view)[rows, columns] / 255 * 2 - 1 - (0, -1, 0)) < 0.01).all()
+        looked += 1
+        for i in np.random.default_rng(0).choice(len(rows), 6, replace=False):
+            t, _ = first_hit(bundle.mesh, points[i] - (0, 1e-3, 0), directions[i] * (1, -1, 1))
+            behind = points[i] + t * directions[i] * (1, -1, 1)
+            found = [colour for other in bundle.tests if (colour := colour_at(bundle, other, behind)) is not None]
+            if found:
+                shown = bundle.photo(view)[rows[i], columns[i]]
+                same.append(min(np.abs(colour - shown).mean() for colour in found))
+    assert looked >= 3 and len(same) > 10
+    assert np.median(same) < 0.06
+
+
+def colour_at(bundle: Bundle, view: View, point: np.ndarray) -> np.ndarray | None:
+    """What a photo shows of a place [3], if it sees it."""
+    local = torch.tensor((point - view.world_from_camera[:3, 3]) @ view.world_from_camera[:3, :3])[None]
+    x_px, y_px, is_inside = CameraBatch.from_cameras([view.camera]).project(torch.zeros(1, dtype=torch.int64), local)
+    if not is_inside:
+        return None
+    row, column = min(int(y_px), view.camera.height - 1), min(int(x_px), view.camera.width - 1)
+    is_seen = abs(bundle.depth(view)[row, column] + float(local[0, 2])) < 0.02
+    return bundle.photo(view)[row, column] if is_seen else None
 
 
 def white(p: np.ndarray) -> np.ndarray:
