@@ -52,7 +52,7 @@ CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take s
 BUDGET = {"--minutes": "training.minutes", "--steps": "training.steps"}
 TRAINING = BUDGET | {"--clock": "training.clock", "--test": "scene.test", "--masks": "scene.masks",
                      "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind",
-                     "--appearance": "field.appearance", "--exposure": "photos.exposure"}
+                     "--appearance": "field.appearance", "--mirror": "scene.mirror", "--exposure": "photos.exposure"}
 
 
 def declare_train(parser: Parser) -> None:
@@ -107,7 +107,7 @@ def declare_eval(parser: Parser) -> None:
 def declare_convert(parser: Parser) -> None:
     parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
     parser.add_argument("--to", required=True, choices=FORMATS, metavar="|".join(FORMATS), help="the format to write")
-    add_settings(parser, {flag: name for flag, name in TRAINING.items() if name.startswith("scene.")})
+    add_settings(parser, {flag: name for flag, name in TRAINING.items() if name.startswith("scene.") and flag != "--mirror"})
 
 
 def declare_check(parser: Parser) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from nerf_app.fields.parameters import Parameters, flat_size
 from nerf_app.fields.radiance import FIELDS, RadianceField
 from nerf_app.fields.settings import FieldPlan, sized
+from nerf_app.mirror import TINT, Mirror, Pieces, join, split
 from nerf_app.ops.backend import Backend
 from nerf_app.photo_fit import fit_shapes
 from nerf_app.rays import Rays
@@ -17,6 +18,8 @@ from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.draws import Draws
 from nerf_app.sampling.occupancy import OccupancyGrid, OccupancySampler, grid_sizes
 from nerf_app.sampling.uniform import resample, spread_evenly
+from nerf_app.scene.flat_mirror import CELLS
+from nerf_app.scene.settings import NO_MIRROR
 
 if TYPE_CHECKING:
     from nerf_app.config import Config
@@ -38,17 +41,27 @@ class RadianceModel:
                 self.parameters.fill(name, values)
         self.fields = [field(plan, self.parameters, ops, prefix) for prefix in prefixes]
         self.grid = OccupancyGrid(config.sampling, self.space, ops) if config.sampling.kind == "occupancy" else None
+        self.mirror: Mirror | None = None
 
     def passes(self, rays: Rays, draws: Draws | None, *, with_normals: bool = False) -> Iterator[Rendering]:
         """One rendering after the other, each better sampled than the one before; training supervises all of them."""
+        pieces = split(rays, self.mirror)
+        rays, limits = pieces.rays, pieces.limits
         if self.grid is not None:
-            samples = OccupancySampler(self.grid).sample(rays, draws)
+            samples = OccupancySampler(self.grid).sample(rays, draws, limits)
         else:
-            samples = spread_evenly(rays, self.space, self.sampling.coarse_samples, draws)
+            samples = spread_evenly(rays, self.space, self.sampling.coarse_samples, draws, limits)
             coarse = render_samples(rays, samples, self.fields[0], self.space, self.ops)
-            yield coarse
+            yield self._whole(pieces, coarse, draws)
             samples = resample(rays, samples, coarse.weights, self.sampling.fine_samples, draws)
-        yield render_samples(rays, samples, self.fields[-1], self.space, self.ops, with_normals=with_normals)
+        seen = render_samples(rays, samples, self.fields[-1], self.space, self.ops, with_normals=with_normals)
+        yield self._whole(pieces, seen, draws)
+
+    def _whole(self, pieces: Pieces, seen: Rendering, draws: Draws | None) -> Rendering:
+        """What whole rays show."""
+        if self.mirror is None or not len(pieces.met):
+            return seen
+        return join(pieces, seen, self.parameters[TINT].exp(), self.mirror.normal, self.ops, has_mirror=draws is None)
 
     def render(self, rays: Rays, *, with_normals: bool = False) -> Rendering:
         """What the rays show, without any randomness."""
@@ -63,11 +76,15 @@ class RadianceModel:
     def tensors(self) -> dict[str, Tensor]:
         """What a scene file must hold to render again."""
         tensors = {"model.parameters": self.parameters.flat}
+        if self.mirror is not None:
+            tensors |= {"model.mirror": self.mirror.frame, "model.glass": self.mirror.is_glass.float()}
         return tensors if self.grid is None else tensors | {"model.occupancy": self.grid.values}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes over the tensors of a scene file; shapes were checked against `saved_shapes` before."""
         self.parameters.flat.copy_(tensors["model.parameters"])
+        if "model.mirror" in tensors:
+            self.mirror = Mirror(tensors["model.mirror"].to(self.ops.device), tensors["model.glass"].to(self.ops.device) > 0)
         if self.grid is not None:
             self.grid.load(tensors["model.occupancy"].to(self.ops.device))
 
@@ -77,13 +94,17 @@ def saved_shapes(config: "Config", n_photos: int) -> dict[str, set[tuple[int, ..
     shapes = {"model.parameters": {(flat_size(parameter_shapes(config, n_photos).values()),)}}
     if config.sampling.kind == "occupancy":
         shapes["model.occupancy"] = {(size, size, size) for size in grid_sizes(config.sampling.grid_resolution)}
+    if config.scene.mirror != NO_MIRROR:
+        shapes |= {"model.mirror": {(3, 3)}, "model.glass": {(CELLS, CELLS)}}
     return shapes
 
 
 def parameter_shapes(config: "Config", n_photos: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters: those of the model's fields, then those of the photos that train them."""
+    """Names and shapes of all parameters: those of the model's fields and mirror, then those of the photos that train them."""
     field, plan, prefixes = _parts(config)
     shapes = {name: shape for prefix in prefixes for name, shape in field.shapes(plan, prefix).items()}
+    if config.scene.mirror != NO_MIRROR:
+        shapes[TINT] = (3,)
     return shapes | fit_shapes(config.photos, n_photos)
 
 

@@ -26,13 +26,17 @@ from nerf_app import checkpoint
 from nerf_app.checkpoint import Header
 from nerf_app.config import Config, settled, to_yaml, values, with_overrides
 from nerf_app.errors import DataError, Diverged, ResourceError, UsageError
+from nerf_app.mirror import Mirror
 from nerf_app.model import RadianceModel, saved_shapes
 from nerf_app.ops.backend import Backend, choose_backend
 from nerf_app.picture import Picture, render_picture
 from nerf_app.scene.camera import Camera
+from nerf_app.scene.flat_mirror import FlatMirror
 from nerf_app.scene.load import load_scene
+from nerf_app.scene.mirrors import find_mirror, mirror_folder
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
+from nerf_app.scene.settings import NO_MIRROR
 from nerf_app.scene.writing import write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
@@ -49,7 +53,7 @@ METRICS, DIVERGED = "metrics.jsonl", "diverged.json"
 STEPPED = re.compile(rb'\{"event": "stepped", "step": (\d+),.*\}\n')
 FIRST_SAVE_SECONDS = 5.0  # after the beginning; every further save waits twice as long, up to the setting
 FIXED = ("field.", "encoding.", "frequency.", "sampling.kind", "sampling.grid_resolution",  # the parameters' shapes
-         "photos.", "scene.test", "scene.space")  # settings that are decided when a run begins
+         "photos.", "scene.test", "scene.space", "scene.mirror")  # settings that are decided when a run begins
 FEWEST_SCORED = 3  # photos, however short the time
 
 
@@ -146,16 +150,20 @@ def train(scene: Scene, config: Config | None = None, folder: str | Path | None 
 
 def train_events(scene: Scene, config: Config, folder: str | Path, stop: threading.Event | None = None) -> Iterator[Event]:
     """Trains into a new run folder; yields what happens, and leaves a verified state there whatever happens."""
-    folder = Path(folder)
+    folder, mirror = Path(folder), _mirror(scene, config)
     with locked(folder):
         require_new(folder)
         checkpoint.remove_partial_files(folder)
         config, ops = settled(config), _backend(config)
         yield Note(f"run       {folder}")
         yield Note(f"backend   {ops.why}")
+        if mirror is not None:
+            yield Note(f"mirror    {mirror.words(scene.normalisation.scale)}")
 
         def make_trainer(config: Config) -> Trainer:
-            return _trainer(RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train"))), scene, config)
+            model = RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train")))
+            model.mirror = None if mirror is None else Mirror.of(mirror, ops.device)
+            return _trainer(model, scene, config)
         if config.field.appearance == "auto":
             chosen = yield from chosen_head(config, make_trainer, ops.threads, stop)
         else:
@@ -369,6 +377,8 @@ def _with_paths(settings: Mapping[str, Any], moved: Callable[[str], str]) -> dic
 def _is_path(name: str, value: Any) -> bool:
     if name == "scene.test" and isinstance(value, str):
         return value not in ("auto", "none") and not value.startswith("every:")
+    if name == "scene.mirror":
+        return value != NO_MIRROR
     return name == "scene.outside_root" and isinstance(value, str)
 
 
@@ -405,6 +415,13 @@ def _backend(config: Config) -> Backend:
 def _trainer(model: RadianceModel, scene: Scene, config: Config) -> Trainer:
     validation = Validation(scene, model.ops.device) if scene.indices("val") else None
     return Trainer(model, PixelBatches(scene, model.ops), validation, config)
+
+
+def _mirror(scene: Scene, config: Config) -> FlatMirror | None:
+    """Where the mirror hangs of which there are masks."""
+    if config.scene.mirror == NO_MIRROR:
+        return None
+    return find_mirror(scene, mirror_folder(config.scene.mirror, (scene.root,)))
 
 
 def _scene_path(folder: Path, header: Header, scene_path: str | Path | None) -> Path:

@@ -17,7 +17,7 @@ from torch import Tensor
 from nerf_app.errors import DataError
 from nerf_app.rays import view_rays
 from nerf_app.render import Rendering
-from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.contraction import Limits, Space
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import View
@@ -111,9 +111,9 @@ class _Until(Space):
     axes: np.ndarray  # [3, 3] rows
     half_sizes: np.ndarray  # [3] scene units
 
-    def limits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def limits(self, origins: Tensor, directions: Tensor, within: Limits | None = None) -> Limits:
         """See Space."""
-        near, far = super().limits(origins, directions)
+        near, far = super().limits(origins, directions, within)
         axes, centre, half = (torch.as_tensor(a, dtype=origins.dtype, device=origins.device)
                               for a in (self.axes, self.centre, self.half_sizes))
         start, along = (origins - centre) @ axes.T, directions @ axes.T  # [R, 3]

@@ -18,6 +18,8 @@ NEAR = 0.05  # scene units: nothing is looked for nearer to a camera
 LINEAR = 2.0  # scene units: about the way through the cube
 FAR = 200.0  # scene units: the end of an unbounded ray
 
+Limits = tuple[Tensor, Tensor]  # [R], [R] scene units: first and last distance on each ray
+
 
 @dataclass(frozen=True)
 class Space:
@@ -35,16 +37,17 @@ class Space:
         """[..., 3] in (0, 1) -> [..., 3] scene coordinates."""
         return 2.0 * unit - 1.0 if self.is_bounded else expand(4.0 * unit - 2.0)
 
-    def limits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """First and last distance worth looking at on each ray: [R], [R] scene units; first ≥ last where there is none."""
+    def limits(self, origins: Tensor, directions: Tensor, within: Limits | None = None) -> Limits:
+        """First and last distance worth looking at on each ray, and within these limits; first ≥ last where there is none."""
         near = torch.full_like(origins[:, 0], NEAR)
-        if not self.is_bounded:
-            return near, torch.full_like(near, FAR)
-        inverse = 1.0 / torch.where(directions.abs() < 1e-12, 1e-12, directions)  # of finite size also along the faces
-        to_low, to_high = (-1.0 - origins) * inverse, (1.0 - origins) * inverse  # [R, 3]
-        enter = torch.minimum(to_low, to_high).amax(1)
-        leave = torch.maximum(to_low, to_high).amin(1)
-        return torch.maximum(enter, near), leave
+        if self.is_bounded:
+            inverse = 1.0 / torch.where(directions.abs() < 1e-12, 1e-12, directions)  # of finite size also along the faces
+            to_low, to_high = (-1.0 - origins) * inverse, (1.0 - origins) * inverse  # [R, 3]
+            near = torch.maximum(torch.minimum(to_low, to_high).amax(1), near)
+            far = torch.maximum(to_low, to_high).amin(1)
+        else:
+            far = torch.full_like(near, FAR)
+        return (near, far) if within is None else (torch.maximum(near, within[0]), torch.minimum(far, within[1]))
 
     def distance_at(self, s: Tensor) -> Tensor:
         """t = g(s): monotonic, with a slope of one up to LINEAR; an unbounded lattice stays at FAR once it is there."""

@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_max_pool3d
 
 from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays
-from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.contraction import Limits, Space
 from nerf_app.sampling.draws import CELLS, RAY_OFFSET, Draws
 from nerf_app.sampling.samples import Samples
 from nerf_app.sampling.settings import SamplingSettings
@@ -96,10 +96,10 @@ class OccupancySampler:
 
     grid: OccupancyGrid
 
-    def sample(self, rays: Rays, draws: Draws | None) -> Samples:
+    def sample(self, rays: Rays, draws: Draws | None, limits: Limits | None = None) -> Samples:
         """Packed samples; `draws` shifts each ray's lattice by a random part of a step, None by half of one."""
         grid = self.grid
-        near, far = grid.space.limits(rays.origins, rays.directions)
+        near, far = grid.space.limits(rays.origins, rays.directions, limits)
         far = torch.where(rays.is_valid, far, near)
         jitter = torch.full_like(near, 0.5) if draws is None else draws.uniform(RAY_OFFSET, rays.count)[:, 0]
         marched = grid.ops.march.march(rays.origins, rays.directions, near, far, jitter,

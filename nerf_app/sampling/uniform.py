@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from nerf_app.rays import Rays
-from nerf_app.sampling.contraction import Space
+from nerf_app.sampling.contraction import Limits, Space
 from nerf_app.sampling.draws import COARSE, FINE, Draws
 from nerf_app.sampling.samples import Samples
 
 
-def spread_evenly(rays: Rays, space: Space, count: int, draws: Draws | None) -> Samples:
+def spread_evenly(rays: Rays, space: Space, count: int, draws: Draws | None, limits: Limits | None = None) -> Samples:
     """`count` intervals that cover each ray's way through the space, their borders shifted at random."""
-    near, far = space.limits(rays.origins, rays.directions)
+    near, far = space.limits(rays.origins, rays.directions, limits)
     far = torch.where(rays.is_valid, torch.maximum(far, near), near)
     first, last = space.lattice_at(near), space.lattice_at(far)
     places = torch.arange(count + 1, device=near.device, dtype=near.dtype).expand(rays.count, -1).clone()  # [R, count + 1]

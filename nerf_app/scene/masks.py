@@ -85,6 +85,26 @@ def _beside(listing: Listing, files: Sequence[PhotoFile], settings: SceneSetting
         if path is not None:
             inside(listing.root, os.path.relpath(path, listing.root), settings, "mask")
             claims.setdefault(path, []).append(i)
+    return _claimed_once(claims)
+
+
+def masks_in(folder: Path, root: Path, files: Sequence[PhotoFile]) -> tuple[dict[int, Path], list[str]]:
+    """Masks by their names in one folder, by position of their photos, and a note on trouble.
+
+    For images/front/1.jpg: images/front/1.*, front/1.*, 1.* in that folder, each also as 1_mask.* and 1.jpg.*.
+    """
+    stems = _Stems()
+    claims: dict[Path, list[int]] = {}
+    for i, file in enumerate(files):
+        parts = Path(os.path.relpath(file.path, root)).parent.parts
+        folders = [folder.joinpath(*inner) for inner in (parts, parts[1:], ()) if ".." not in inner]
+        path = _first_named(file.path, folders, stems)
+        if path is not None:
+            claims.setdefault(path, []).append(i)
+    return _claimed_once(claims)
+
+
+def _claimed_once(claims: dict[Path, list[int]]) -> tuple[dict[int, Path], list[str]]:
     shared = [path for path, photos in claims.items() if len(photos) > 1]
     notes = [f"{len(shared)} masks fit several photos and are left out, first {shown(shared[0])}: "
              "put masks into the folders that the photos have"] if shared else []
@@ -107,11 +127,15 @@ def _find_beside(root: Path, photo: Path, stems: _Stems) -> Path | None:
     folders += [photo.parent / name for name in names]
     if photo.parent != root:
         folders += [photo.parent.parent / name for name in names]
+    return _first_named(photo, folders, stems) or stems[photo.parent].get(f"{photo.stem}_mask")
+
+
+def _first_named(photo: Path, folders: Sequence[Path], stems: _Stems) -> Path | None:
     for folder in folders:
         for stem in (photo.stem, f"{photo.stem}_mask", photo.name):
             if stem in stems[folder]:
                 return stems[folder][stem]
-    return stems[photo.parent].get(f"{photo.stem}_mask")
+    return None
 
 
 def decide_masks(found: Found, is_stated: bool, files: Sequence[PhotoFile], cameras: Sequence[Camera],
