@@ -9,8 +9,7 @@
 
 β 0.9 and 0.99, ε 1e-15; moments are corrected by the global step. Nets get an L2 pull of 1e-6 times themselves in their
 gradient. A number of a table whose gradient is exactly zero is left alone, its moments included: few entries are met in a step,
-and the others must not drift on old momentum. One that moves loses learning_rate · 0.1 of itself as well (Loshchilov & Hutter
-2019): what photos do not ask for again and again goes away.
+and the others must not drift on old momentum.
 """
 
 from importlib import import_module

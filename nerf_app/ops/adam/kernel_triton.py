@@ -31,8 +31,7 @@ def adam(parameters_ptr, gradients_ptr, first_ptr, second_ptr, half_ptr, control
     first += 0.1 * (gradient - first)
     second += 0.01 * (gradient * gradient - second)
     spread = tl.sqrt_rn(tl.div_rn(second, second * 0.0 + correction_2)) + 1e-15
-    fading = tl.where(is_net, 0.0, 0.1 * rate * parameters)
-    parameters -= tl.div_rn(tl.div_rn(rate * first, first * 0.0 + correction_1), spread) + fading
+    parameters -= tl.div_rn(tl.div_rn(rate * first, first * 0.0 + correction_1), spread)
     tl.store(first_ptr + places, first, mask=moves)
     tl.store(second_ptr + places, second, mask=moves)
     tl.store(parameters_ptr + places, parameters, mask=moves)

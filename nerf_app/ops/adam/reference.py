@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nerf_app.ops.shapes import check_shapes
 
-BETA_1, BETA_2, EPSILON, PULL, DECAY = 0.9, 0.99, 1e-15, 1e-6, 0.1
+BETA_1, BETA_2, EPSILON, PULL = 0.9, 0.99, 1e-15, 1e-6
 
 
 @torch.no_grad()
@@ -22,6 +22,5 @@ def adam_step(parameters: Tensor, gradients: Tensor, first: Tensor, second: Tens
     v = torch.lerp(second[rows], gradient * gradient, 1.0 - BETA_2)
     first[rows], second[rows] = m, v
     spread = (v / (1.0 - BETA_2**step)).sqrt() + EPSILON
-    parameters[entries] *= 1.0 - learning_rate * DECAY
     parameters[rows] -= learning_rate / (1.0 - BETA_1**step) * m / spread
     gradients.zero_()
