@@ -125,9 +125,11 @@ def settings(seconds: float, dry: bool) -> types.SimpleNamespace:
     """Settings by stage, as a Config has them: config.py reads YAML, for which a bare machine has no library."""
     from nerf_app.fields.settings import FieldSettings, FrequencySettings, HashGridSettings
     from nerf_app.sampling.settings import SamplingSettings
+    from nerf_app.scene.settings import SceneSettings
     from nerf_app.settings import MachineSettings
     from nerf_app.training.settings import LossSettings, PhotoSettings, TrainingSettings
-    stages = {"machine": MachineSettings(), "frequency": FrequencySettings(), "photos": PhotoSettings(), "losses": LossSettings()}
+    stages = {"scene": SceneSettings(), "machine": MachineSettings(), "frequency": FrequencySettings(), "photos": PhotoSettings(),
+              "losses": LossSettings()}
     if dry:
         return types.SimpleNamespace(
             **stages, field=FieldSettings(hidden_width=16), sampling=SamplingSettings(steps=32, grid_resolution=8),

@@ -1,5 +1,6 @@
 """The check for GPU machines goes through without one, and without the libraries that such a machine may lack."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nerf_app.config import Config
 from tests.requires import requires
 from tests.sphere import sphere_scene, write_blender
+from tools import gpu_check
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BARE = """
@@ -35,6 +38,12 @@ def test_all_parts_go_through_on_a_bare_machine_without_a_gpu(tmp_path):
     text = (tmp_path / "out/RESULTS.md").read_text()
     assert "FAILED" not in text, done.stderr
     assert "| triton | 70 | agrees |" in text and "| ball | triton |" in text
+
+
+def test_its_settings_have_every_stage_of_a_config():
+    stages = {stage.name: stage.type for stage in dataclasses.fields(Config)}
+    for dry in (False, True):
+        assert {name: type(stage) for name, stage in vars(gpu_check.settings(5, dry)).items()} == stages
 
 
 def test_without_a_gpu_it_says_so_and_how_to_go_on(tmp_path):
