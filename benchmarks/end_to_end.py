@@ -6,10 +6,10 @@ A budget is seconds of training from the first step to the last; loading and sco
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from common import machine_line
+from trained import trained
 
 import nerf_app  # noqa: F401 (before torch: it tells torch's threads not to spin)
 from nerf_app import run as runs
@@ -17,7 +17,6 @@ from nerf_app.config import Config, checked, with_overrides
 from nerf_app.errors import UsageError
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.scene import Scene
-from nerf_app.training.events import Finished, Stepped
 
 HEAD = "| set | budget | PSNR | SSIM | steps | samples/s | machine | settings |\n|---|---|---|---|---|---|---|---|"
 
@@ -49,13 +48,8 @@ def setting(text: str) -> tuple[str, object]:
 
 def row(scene: Scene, config: Config, name: str, said: str) -> str:
     """Trains, scores all test photos, and tells both."""
-    samples, finished = 0, None
-    with tempfile.TemporaryDirectory() as folder:
-        for event in runs.train_events(scene, config, Path(folder) / "run"):
-            samples += event.samples if isinstance(event, Stepped) else 0
-            finished = event if isinstance(event, Finished) else finished
-        run = runs.open_run(Path(folder) / "run", config.machine)
-        scores = runs.evaluate(run, scene)
+    with trained(scene, config) as (run, steps, finished):
+        samples, scores = sum(step.samples for step in steps), runs.evaluate(run, scene)
     budget = f"{60.0 * config.training.minutes:g} s {config.training.clock}"
     if finished.reason != "budget":
         budget += f" ({finished.reason} after {finished.seconds:.0f} s)"

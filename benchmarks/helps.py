@@ -7,16 +7,15 @@ at full size. A set that stays as it is under a change (culling in a scene with 
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from common import machine_line
+from trained import trained
 
 import nerf_app  # noqa: F401 (before torch: it tells torch's threads not to spin)
 from nerf_app import run as runs
 from nerf_app.config import Config, with_overrides
 from nerf_app.scene.load import load_scene
-from nerf_app.training.events import Finished, Stepped
 
 HELPS = {
     "defaults": {},
@@ -49,14 +48,9 @@ def main() -> None:
 
 def row(folder: Path, name: str, config: Config) -> str:
     """Trains, scores all test photos, and tells both."""
-    samples = rays = 0
-    scene, finished = load_scene(folder, config.scene), None
-    with tempfile.TemporaryDirectory() as place:
-        for event in runs.train_events(scene, config, Path(place) / "run"):
-            if isinstance(event, Stepped):
-                samples, rays = samples + event.samples, rays + event.rays
-            finished = event if isinstance(event, Finished) else finished
-        run = runs.open_run(Path(place) / "run", config.machine)
+    scene = load_scene(folder, config.scene)
+    with trained(scene, config) as (run, steps, finished):
+        samples, rays = sum(step.samples for step in steps), sum(step.rays for step in steps)
         scores = runs.evaluate(run, scene)
     ended = "" if finished.reason == "budget" else f" ({finished.reason} after {finished.seconds:.0f} s)"
     return (f"| {folder.name} | {name}{ended} | {scores['psnr']:.2f} | {scores['ssim']:.4f} | {finished.step} | "

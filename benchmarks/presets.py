@@ -6,16 +6,14 @@ Each trains on a bundled scene; counted are the samples of the second half of th
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from common import ROOT, machine_line
+from trained import trained
 
 import nerf_app  # noqa: F401 (before torch: it tells torch's threads not to spin)
-from nerf_app import run as runs
 from nerf_app.config import Config, read_preset, with_overrides
 from nerf_app.scene.load import load_scene
-from nerf_app.training.events import Stepped
 
 ROWS = [  # what is said, scene below data/, settings
     ("defaults, in a box", "object", {}),
@@ -48,15 +46,11 @@ def main() -> None:
 
 def row(name: str, folder: Path, config: Config) -> str:
     """Trains, and tells the pace of the second half."""
-    scene, steps = load_scene(folder, config.scene), []
-    with tempfile.TemporaryDirectory() as place:
-        for event in runs.train_events(scene, config, Path(place) / "run"):
-            if isinstance(event, Stepped) and event.fraction >= 0.5:
-                steps.append(event)
-        backend = runs.open_run(Path(place) / "run", config.machine).backend
+    with trained(load_scene(folder, config.scene), config) as (run, steps, _):
+        steps, threads = [step for step in steps if step.fraction >= 0.5], run.backend.threads
     seconds = steps[-1].seconds - steps[0].seconds
     pace = sum(step.samples for step in steps[1:]) / max(seconds, 1e-9)
-    return f"| {name} | data/{folder.name} | {pace:,.0f} | {machine_line(backend.threads)} |"
+    return f"| {name} | data/{folder.name} | {pace:,.0f} | {machine_line(threads)} |"
 
 
 if __name__ == "__main__":
