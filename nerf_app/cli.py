@@ -50,9 +50,10 @@ MOST_PHOTOS = 20  # rows of the table that `eval` prints
 CLOSING_SECONDS, CLOSING_PART = 10.0, 0.1  # the score after training may take so long, and this part of the training
 
 BUDGET = {"--minutes": "training.minutes", "--steps": "training.steps"}
-TRAINING = BUDGET | {"--clock": "training.clock", "--test": "scene.test", "--masks": "scene.masks",
-                     "--allow-outside-root": "scene.outside_root", "--strict": "scene.is_strict", "--field": "field.kind",
-                     "--appearance": "field.appearance", "--mirror": "scene.mirror", "--exposure": "photos.exposure"}
+READING = {"--test": "scene.test", "--masks": "scene.masks", "--allow-outside-root": "scene.outside_root",
+           "--strict": "scene.is_strict"}
+TRAINING = BUDGET | {"--clock": "training.clock"} | READING | {
+    "--field": "field.kind", "--appearance": "field.appearance", "--mirror": "scene.mirror", "--exposure": "photos.exposure"}
 
 
 def declare_train(parser: Parser) -> None:
@@ -107,13 +108,13 @@ def declare_eval(parser: Parser) -> None:
 def declare_convert(parser: Parser) -> None:
     parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
     parser.add_argument("--to", required=True, choices=FORMATS, metavar="|".join(FORMATS), help="the format to write")
-    add_settings(parser, {flag: name for flag, name in TRAINING.items() if name.startswith("scene.") and flag != "--mirror"})
+    add_settings(parser, READING)
 
 
 def declare_check(parser: Parser) -> None:
     parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
     parser.add_argument("--fix", type=Path, metavar="DIR", help="write a corrected copy there; photos are linked, not copied")
-    add_settings(parser, {flag: TRAINING[flag] for flag in ("--masks", "--allow-outside-root")})
+    add_settings(parser, {flag: READING[flag] for flag in ("--masks", "--allow-outside-root")})
 
 
 def declare_doctor(parser: Parser) -> None:
