@@ -41,21 +41,23 @@ class Mirror:
     def meet(self, rays: Rays) -> tuple[Tensor, Tensor]:
         """[M] the rays that meet the glass from its front, in order, and [M] how far away, scene units."""
         with torch.no_grad():
-            corner, right, up = self.frame
-            distance = ((corner - rays.origins) @ self.normal) / (rays.directions @ self.normal)  # [R] may be infinite or NaN
+            (corner, right, up), normal = self.frame, self.normal
+            against = rays.directions @ normal
+            distance = ((corner - rays.origins) @ normal) / against  # [R] may be infinite or NaN
             points = rays.origins + distance[:, None] * rays.directions - corner  # [R, 3]
             x, y = (points @ edge / (edge @ edge) for edge in (right, up))  # [R] 0...1 within the rectangle
-            is_met = (rays.directions @ self.normal < 0) & (distance > 0) & (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
+            is_met = (against < 0) & (distance > 0) & (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
             met = is_met.nonzero()[:, 0]
             met = met[self.is_glass[(CELLS * y[met]).long(), (CELLS * x[met]).long()]]
             return met, distance[met]
 
     def mirrored(self, rays: Rays) -> Rays:
         """The same rays of the virtual camera; differentiable in the rays."""
-        away = (rays.origins - self.frame[0]) @ self.normal  # [R] before the plane
-        against = rays.directions @ self.normal
-        return replace(rays, origins=rays.origins - 2.0 * away[:, None] * self.normal,
-                       directions=rays.directions - 2.0 * against[:, None] * self.normal)
+        normal = self.normal
+        away = (rays.origins - self.frame[0]) @ normal  # [R] before the plane
+        against = rays.directions @ normal
+        return replace(rays, origins=rays.origins - 2.0 * away[:, None] * normal,
+                       directions=rays.directions - 2.0 * against[:, None] * normal)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,6 @@ class PixelBatches:
         indices = scene.indices("train")
         photos = scene.photos
         self.pixels, self.has_alpha = photos.pixels.to(device), photos.has_alpha  # [P, C] uint8
-        n_empty = int((photos.pixels[:, 3] == 0).count_nonzero()) if photos.has_alpha else 0
-        self.has_outlines = n_empty > CUT_OUT * len(photos.pixels)  # alpha tells things from what is behind them
         self.ignored = None if photos.ignored is None else photos.ignored.to(device)  # [P] bool
         self.offsets = photos.offsets[torch.tensor(indices)].to(device)  # [V] a view's first pixel in them
         views = [scene.views[i] for i in indices]
@@ -48,6 +46,11 @@ class PixelBatches:
         self.ends = torch.cumsum(sizes, 0)  # [V] of each photo's pixels, all photos in a row
         self.starts = self.ends - sizes
         self.total = sum(pixels)
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether alpha tells things from what is behind them; looks at all pixels."""
+        return self.has_alpha and int((self.pixels[:, 3] == 0).count_nonzero()) > CUT_OUT * len(self.pixels)
 
     def draw(self, draws: Draws, count: int, poses: Tensor | None = None) -> Batch:
         """`count` pixels, each pixel of each photo equally likely; `poses` [V, 4, 4] instead of the given ones."""

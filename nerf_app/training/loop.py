@@ -68,7 +68,7 @@ class Trainer:
         self.bad_steps = self.returns = 0
         self.good = model.parameters.flat.clone()  # [P] where to go back to: of the best validation so far
         self.loss, self.rate = math.nan, math.nan  # of the last step
-        self.is_filling = batches.has_outlines and model.fields[-1].shading is not None
+        self.is_filling = model.fields[-1].shading is not None and batches.has_outlines
         self.halved = False  # a step did not fit into memory
         self.captured: CapturedStep | None = None  # holds a copy of the parameters: made anew where these are exchanged
 
