@@ -35,3 +35,9 @@ class Diverged(NerfAppError):
     """The numbers of a training run left the finite."""
 
     exit_code = 6
+
+
+def first_line(error: Exception) -> str:
+    """What kind of error it is, and the beginning of what it says: for a message of one line about somebody else's."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"

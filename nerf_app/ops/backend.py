@@ -1,7 +1,7 @@
 """Who computes: chosen once, out loud. What was asked for by name runs or stops with the cure."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 
@@ -58,6 +58,12 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
         raise BackendUnavailable(f"backend {asked} cannot run: {obstacles[asked]}; use --backend auto or reference"
                                  + (f", or unset {VARIABLE}" if by == VARIABLE else ""))
     chosen = asked if asked != "auto" else _best([other for other in NAMES if other not in obstacles], place)
+    if place.type == "cuda" and (failed := gpu_choice.cannot_compute(place)):  # asked last: it takes hold of the GPU
+        if device != "auto":
+            raise BackendUnavailable(f"torch {torch.__version__} cannot compute on device {device} ({failed}): install one that "
+                                     "is built for this GPU and driver, or use --device cpu")
+        instead = choose_backend(name, "cpu", threads)
+        return replace(instead, why=f"{instead.why}; no cuda: torch cannot compute there, {failed}")
     threads = threads or available_threads()
     torch.set_num_threads(1 if chosen == "cpp" else threads)  # beside the kernels torch has small things to do only
     if chosen == "cpp":
@@ -66,13 +72,13 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
         torch.cuda.set_device(place.index or 0)  # where Triton launches
     reason = by if asked != "auto" else "; ".join(f"no {other}: {obstacle}" for other, obstacle in obstacles.items())
     why = f"{chosen} on {place}, {threads} thread{'s' if threads > 1 else ''}   ({reason})"
-    return Backend(chosen, place, threads, why, **{op: _implementation(op, chosen) for op in OPS})
+    return Backend(chosen, place, threads, why, **implementations(chosen))
 
 
 def _obstacle(name: str, device: torch.device) -> str | None:
     """Why a backend cannot run here, or None."""
     if name in gpu_choice.LIBRARIES:
-        return gpu_choice.cannot_load(name, device) or _examined(name, device)[0]
+        return gpu_choice.cannot_load(name, device) or gpu_choice.examined(name, device)[0]
     if name != "cpp":
         return None
     if device.type != "cpu":
@@ -84,16 +90,15 @@ def _obstacle(name: str, device: torch.device) -> str | None:
     return None
 
 
-def _examined(name: str, device: torch.device) -> tuple[str | None, float]:
-    """What the self-test says, and the seconds of a field step."""
-    ops, references = ({op: _implementation(op, which) for op in OPS} for which in (name, "reference"))
-    return gpu_choice.examined(name, ops, references, device)
-
-
 def _best(able: list[str], device: torch.device) -> str:
     """Of the backends that are able, in their order, the first; of those for GPUs the fastest."""
     for_gpus = [name for name in able if name in gpu_choice.LIBRARIES]
-    return min(for_gpus, key=lambda name: _examined(name, device)[1]) if for_gpus else able[0]
+    return min(for_gpus, key=lambda name: gpu_choice.examined(name, device)[1]) if for_gpus else able[0]
+
+
+def implementations(name: str) -> dict[str, ModuleType]:
+    """Every op's module of a backend."""
+    return {op: _implementation(op, name) for op in OPS}
 
 
 def _implementation(op: str, name: str) -> ModuleType:

@@ -1,20 +1,25 @@
 """Which backend computes on a GPU: of those that can be loaded and pass the self-test, the faster.
 
-What was found is kept for each machine and version, so that a start costs no self-test but the first.
+Who passed is kept for each machine and version, so that a start costs no self-test but the first. Who failed is asked again: a
+compiler may have been installed since, or memory was full.
 """
 
 import functools
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
+from nerf_app.errors import first_line
+
+PATIENCE = 300  # seconds for a self-test, which compiles all kernels: one that hangs must not keep anybody waiting
 LIBRARIES = {"triton": ("triton",), "tcnn": ("tinycudann", "nerfacc")}  # whose versions matter
 CURES = {"triton": "pip install triton", "tcnn": "it needs nvcc, at installation or at the first use"}
 
@@ -27,8 +32,18 @@ def cannot_load(name: str, device: torch.device) -> str | None:
 
 
 def is_there(name: str) -> bool:
-    """Whether a backend's library can be loaded; asked only where there is a GPU."""
-    return not any(_import_failure(library, CURES[name]) for library in LIBRARIES[name])
+    """Whether a backend's libraries, or one by its own name, can be loaded; asked only where there is a GPU."""
+    return not any(_import_failure(library, CURES.get(name, "")) for library in LIBRARIES.get(name, (name,)))
+
+
+@functools.cache
+def cannot_compute(device: torch.device) -> str | None:
+    """What torch says when it is to add two numbers on a device; it may be built for other GPUs, or this one be taken."""
+    try:
+        torch.ones(1, device=device).add_(1.0).item()
+    except Exception as error:  # of the driver
+        return first_line(error)
+    return None
 
 
 @functools.cache
@@ -36,22 +51,39 @@ def _import_failure(library: str, cure: str) -> str | None:
     try:
         import_module(library)
     except Exception as error:  # tinycudann raises OSError without a GPU, nerfacc AttributeError without nvcc
-        return f"{library} cannot be loaded ({type(error).__name__}: {error}): {cure}"
+        return f"{library} cannot be loaded ({first_line(error)}): {cure}"
     return None
 
 
-def examined(name: str, ops: dict[str, ModuleType], references: dict[str, ModuleType],
-             device: torch.device) -> tuple[str | None, float]:
-    """What is wrong with a backend on this device, or None, and the seconds of a field step; from the cache if it is there."""
-    from nerf_app.ops.selftest import failure, seconds
+def examined(name: str, device: torch.device) -> tuple[str | None, float]:
+    """What is wrong with a backend on this device, or None, and the seconds of a field step; as found before if it passed."""
     place, key = _cache_file(), _key(name, device)
     known = _read(place)
-    if key not in known:
-        wrong = failure(name, ops, references, device)
-        known[key] = [wrong, 0.0 if wrong else seconds(ops, device)]
-        _write(place, known)
-    wrong, time = known[key]
-    return wrong, time
+    if key in known:
+        return None, known[key]
+    wrong, seconds = _examined_apart(name, str(device))
+    if wrong is None:
+        _write(place, known | {key: seconds})
+    return wrong, seconds
+
+
+@functools.cache
+def _examined_apart(name: str, device: str) -> tuple[str | None, float]:
+    """The same by ops/selftest.py, in a process of its own."""
+    root = str(Path(__file__).parents[2])  # from an unpacked checkout, too
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    try:
+        done = subprocess.run([sys.executable, "-m", "nerf_app.ops.selftest", name, device],  # noqa: S603 (ourselves, no shell)
+                              capture_output=True, text=True, errors="replace", timeout=PATIENCE, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        return f"its self-test did not end in {PATIENCE} seconds", 0.0
+    except OSError as error:
+        return f"its self-test could not be started ({first_line(error)})", 0.0
+    with suppress(ValueError, IndexError):
+        wrong, seconds = json.loads(done.stdout.splitlines()[-1])
+        return wrong, seconds
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return f"ended its self-test with code {done.returncode} ({said[-1] if said else 'without a word'})", 0.0
 
 
 def _key(name: str, device: torch.device) -> str:
@@ -75,21 +107,16 @@ def _cache_file() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nerf_app" / "backends.json"
 
 
-def _read(place: Path) -> dict[str, list]:
-    """What was found before; what is not as we write it counts as nothing."""
+def _read(place: Path) -> dict[str, float]:
+    """Who passed before, and the seconds; what is not as we write it counts as nothing."""
     with suppress(OSError, ValueError):
         known = json.loads(place.read_text(encoding="utf-8"))
         if isinstance(known, dict):
-            return {key: value for key, value in known.items() if _is_finding(value)}
+            return {key: value for key, value in known.items() if isinstance(value, float)}
     return {}
 
 
-def _is_finding(value: object) -> bool:
-    return (isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | None)
-            and isinstance(value[1], int | float))
-
-
-def _write(place: Path, known: dict[str, list]) -> None:
+def _write(place: Path, known: dict[str, float]) -> None:
     with suppress(OSError):  # without a place to keep it, it is found out again
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.{os.getpid()}")

@@ -1,8 +1,15 @@
 """Whether a backend computes what the references do, on the device where it would: outputs and gradients, in about a second.
 
 A kernel that is wrong on some GPU must never be chosen there; how fast a right one is decides among several.
+
+    python -m nerf_app.ops.selftest NAME DEVICE
+
+says in a line of JSON what is wrong with a backend, or null, and the seconds of a field step. ops/gpu_choice.py asks so, in a
+process of its own: what reads where nothing is takes the GPU away from the whole process, and what hangs never comes back.
 """
 
+import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +18,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from nerf_app.errors import first_line
 from nerf_app.ops.field_step import HashGridNets
 from nerf_app.ops.hashgrid.levels import level_table
 
@@ -149,7 +157,7 @@ def failure(name: str, ops: Ops, references: Ops, device: torch.device) -> str |
             truth, found = half_findings(device, False), half_findings(device, True)
             wrong = next(filter(None, (_apart(op, found[op], truth[op], HALF_TOLERANCE) for op in truth)), None)
     except Exception as error:  # a compiler, a driver or a library of somebody else may raise anything
-        return f"fails its self-test ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})"
+        return f"fails its self-test ({first_line(error)})"
     return wrong and f"fails its self-test: {wrong}"
 
 
@@ -182,3 +190,18 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def main() -> None:
+    """The line of JSON."""
+    from nerf_app.ops.backend import implementations
+    name, device = sys.argv[1], torch.device(sys.argv[2])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where Triton launches
+    ops = implementations(name)
+    wrong = failure(name, ops, implementations("reference"), device)
+    print(json.dumps([wrong, 0.0 if wrong else seconds(ops, device)]))
+
+
+if __name__ == "__main__":
+    main()

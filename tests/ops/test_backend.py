@@ -133,7 +133,8 @@ def on_a_gpu(monkeypatch, findings):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(backend.gpu_choice, "_import_failure", lambda library, cure: None)
-    monkeypatch.setattr(backend.gpu_choice, "examined", lambda name, ops, references, device: findings[name])
+    monkeypatch.setattr(backend.gpu_choice, "examined", lambda name, device: findings[name])
+    monkeypatch.setattr(backend.gpu_choice, "cannot_compute", lambda device: None)
 
 
 @requires("triton")
@@ -152,6 +153,16 @@ def test_a_kernel_that_fails_its_self_test_is_refused_by_name(monkeypatch):
     on_a_gpu(monkeypatch, {"triton": ("fails its self-test: adam", 0.0), "tcnn": (None, 1.0)})
     with pytest.raises(BackendUnavailable, match="backend triton cannot run: fails its self-test: adam; use --backend auto"):
         choose_backend("triton", "cuda")
+
+
+@requires("triton")
+def test_a_gpu_on_which_torch_cannot_compute_is_left_alone_or_refused(monkeypatch):
+    on_a_gpu(monkeypatch, {"triton": ("fails", 0.0), "tcnn": ("fails", 0.0)})
+    monkeypatch.setattr(backend.gpu_choice, "cannot_compute", lambda device: "AcceleratorError: no kernel image")
+    ops = choose_backend("auto", "auto", 1)
+    assert ops.device.type == "cpu" and ops.why.endswith("no cuda: torch cannot compute there, AcceleratorError: no kernel image")
+    with pytest.raises(BackendUnavailable, match=r"cannot compute on device cuda \(.*no kernel image\): install one that"):
+        choose_backend("auto", "cuda", 1)
 
 
 def test_without_a_gpu_no_library_for_one_is_touched(monkeypatch):

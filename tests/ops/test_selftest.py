@@ -1,6 +1,8 @@
 """The self-test passes right kernels, here in the interpreter, and tells which op of a wrong backend is wrong."""
 
 import json
+import subprocess
+import sys
 import types
 
 import pytest
@@ -13,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def modules(name):
-    return {op: backend._implementation(op, name) for op in backend.OPS}
+    return backend.implementations(name)
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +63,31 @@ def test_whatever_a_kernel_raises_is_a_failure():
         "fails its self-test (OSError: no ptxas)")
 
 
-def test_what_was_found_is_kept_and_a_damaged_file_counts_as_nothing(tmp_path, monkeypatch):
+def test_whoever_passed_is_remembered_and_whoever_failed_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ops = modules("reference")
-    wrong, seconds = gpu_choice.examined("tcnn", ops, ops, CPU)
-    assert wrong is None and seconds > 0
-    assert list(json.loads((tmp_path / "nerf_app/backends.json").read_text()).values()) == [[None, seconds]]
-    monkeypatch.setattr(selftest, "failure", lambda *_: "asked again")
-    assert gpu_choice.examined("tcnn", ops, ops, CPU) == (None, seconds)
-    (tmp_path / "nerf_app/backends.json").write_text('{"a": [1]')
-    assert gpu_choice.examined("tcnn", ops, ops, CPU)[0] == "asked again"
+    kept, answers = tmp_path / "nerf_app/backends.json", iter([("no room", 0.0), (None, 0.25), ("asked again", 0.0)])
+    monkeypatch.setattr(gpu_choice, "_examined_apart", lambda name, device: next(answers))
+    assert gpu_choice.examined("tcnn", CPU) == ("no room", 0.0) and not kept.exists()
+    assert gpu_choice.examined("tcnn", CPU) == gpu_choice.examined("tcnn", CPU) == (None, 0.25)
+    assert list(json.loads(kept.read_text()).values()) == [0.25]
+    kept.write_text('{"a": [1]')
+    assert gpu_choice.examined("tcnn", CPU)[0] == "asked again"
+
+
+@requires("compiler")
+def test_a_self_test_is_made_in_a_process_of_its_own():
+    wrong, seconds = gpu_choice._examined_apart("cpp", "cpu")
+    assert wrong is None and 0.0 < seconds < 10.0
+
+
+@pytest.mark.parametrize("program, said", [
+    ("import os; os.abort()", "ended its self-test with code -6 (without a word)"),
+    ("import time; time.sleep(60)", "its self-test did not end in 2 seconds"),
+    ("raise OSError('no driver')", "ended its self-test with code 1 (OSError: no driver)")])
+def test_a_self_test_that_crashes_or_hangs_takes_nothing_with_it(monkeypatch, program, said):
+    run = subprocess.run
+    monkeypatch.setattr(gpu_choice, "PATIENCE", 2)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", program], **options))
+    gpu_choice._examined_apart.cache_clear()
+    assert gpu_choice._examined_apart("triton", "cuda") == (said, 0.0)
+    gpu_choice._examined_apart.cache_clear()
