@@ -14,7 +14,7 @@ from nerf_app.ops.machine import available_threads
 OPS = ("hashgrid", "mlp", "spherical_harmonics", "directional", "march", "composite", "field_step", "adam", "occupancy", "random",
        "raster")
 NAMES = ("triton", "tcnn", "cpp", "reference")  # the order in which `auto` tries them
-BESIDE = {"tcnn": ("triton",)}  # whose ops stand in where a backend has none; those that need no library are the reference's
+BESIDE = {"tcnn": ("triton", "nerfacc")}  # whose ops stand in where a backend has none; else the reference's
 VARIABLE = "NERF_APP_BACKEND"
 
 

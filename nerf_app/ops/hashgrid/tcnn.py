@@ -41,5 +41,7 @@ def _module(levels: tuple[Level, ...], features: int, dimensions: int, device: t
 def encode(x: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
     """Features of points: [N, d], [E, F] -> [N, L·F]."""
     check_shapes("x [N,d], table [E,F]", x=x, table=table)
+    if not len(x):  # a device refuses a launch of none
+        return reference.encode(x, table, levels)
     module = _module(tuple(levels), table.shape[1], x.shape[1], x.device)
     return torch.func.functional_call(module, {"params": table.reshape(-1)}, (x,))

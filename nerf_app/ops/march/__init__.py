@@ -13,7 +13,7 @@
 
 Candidate k of a ray covers [s0 + (k + u)·step, s0 + (k + 1 + u)·step] on the lattice, s0 = lattice_at(near), u its jitter,
 and t = distance_at(s) along the ray. It is kept where its middle (that of s) lies before `far` and in an occupied cell. How
-an implementation finds them is its own affair: the kept set is the same everywhere.
+an implementation finds them is its own affair: the kept set is the same everywhere (nerfacc's but for rounding).
 
 Where there are more than `max_samples`, whole rays are dropped from the end: those that still fit form the beginning of the
 batch, and `is_complete` tells a dropped ray (to be left out of a loss) from one that met nothing. An implementation with
@@ -59,4 +59,5 @@ IMPLEMENTATIONS = {
     "reference": lambda: import_module(f"{__name__}.reference"),
     "cpp": lambda: import_module(f"{__name__}.cpp"),
     "triton": lambda: import_module(f"{__name__}.kernel_triton"),
+    "nerfacc": lambda: import_module(f"{__name__}.nerfacc"),
 }

@@ -1,7 +1,7 @@
 """Small dense nets by tinycudann's FullyFusedMLP, whose parameters are ours in order: matrices [out, in], row by row, flat.
 
-Widths that it would pad (with ones, which is a bias) and nets with biases are computed by torch. Not run with the real
-library yet: tests/ops/test_adapters.py checks shapes, dtypes and layout against a stand-in.
+Widths that it would pad (with ones, which is a bias), nets with biases and no points at all are computed by torch. Not run
+with the real library yet: tests/ops/test_adapters.py checks shapes, dtypes and layout against a stand-in.
 """
 
 import functools
@@ -40,7 +40,7 @@ def mlp(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor] | None) 
     """[N, in] -> [N, out]."""
     check_shapes("x [N,in], first [out,in]", x=x, first=matrices[0])
     hidden, ends = {len(matrix) for matrix in matrices[:-1]}, (x.shape[1], len(matrices[-1]))
-    if biases or len(hidden) != 1 or not hidden <= WIDTHS or any(width % BLOCK for width in ends):
+    if not len(x) or biases or len(hidden) != 1 or not hidden <= WIDTHS or any(width % BLOCK for width in ends):
         return reference.mlp(x, matrices, biases)
     widths = (x.shape[1], *(len(matrix) for matrix in matrices))
     return torch.func.functional_call(_module(widths, x.device), {"params": packed(matrices)}, (x,)).float()
