@@ -1,5 +1,6 @@
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
 from tests.ops.test_composite import random_samples
 from tests.parity import assert_close, runnable, sized, value_and_gradients
+from tests.requires import requires
 
 SIZES = [(1, 1), (3, 0), (7, 63), (40, 300), (40, 1000), (300, 4000)]
 GEOMETRY, HARMONICS = 16, 16
@@ -135,3 +137,38 @@ def test_nothing_of_a_step_outlives_it(backend):
         assert watched() is None
     finally:
         gc.enable()
+
+
+@requires("triton")
+@pytest.mark.parametrize("n_rays, n_samples", [(1, 1), (3, 0), (7, 200)])
+def test_leaving_rays_that_are_dark_changes_nothing(n_rays, n_samples):
+    kernels = field_step.IMPLEMENTATIONS["triton"]()
+    field, levels = random_field()
+    rays = random_rays(n_rays, n_samples, unused=3)
+    see = seen_by(kernels, rays, Space(True), levels, True)
+    with torch.no_grad():
+        found = see(**field)
+    for value, truth in zip(found, see(**field), strict=True):
+        assert_close(value, truth, "sums or weights")  # products of matrices are summed by the place in a tile
+
+
+@requires("triton")
+def test_of_samples_in_the_dark_the_field_is_not_asked(monkeypatch):
+    """A wall from the fourth sample on stops one of two rays; the other has nothing before it."""
+    kernels, asked = field_step.IMPLEMENTATIONS["triton"](), []
+    forward = kernels.FieldKernels.forward
+
+    def counted(self, origins, directions, samples, space, count):
+        asked.append(len(samples.t_starts))
+        passed = forward(self, origins, directions, samples, space, count)
+        is_wall = (samples.ray_indices == 0) & (samples.t_starts > 0.3)
+        return replace(passed, density=torch.where(is_wall, 1e3, 0.0))
+    monkeypatch.setattr(kernels.FieldKernels, "forward", counted)
+    field, levels = random_field()
+    n = 60
+    t = (0.1 * torch.arange(n)).repeat(2)
+    samples = Samples(t, t + 0.1, torch.arange(2).repeat_interleave(n), torch.tensor([0, n]), torch.tensor([n, n]), 2)
+    with torch.no_grad():
+        sums, weights = seen_by(kernels, (torch.zeros(2, 3), torch.eye(3)[:2], samples), Space(True), levels, True)(**field)
+    assert asked == [2 * 8, 16, 32, 4]  # stretches of 8, 16, 32 and the rest
+    assert sums[:, 3].tolist() == [1.0, 0.0] and not weights[5:n].any()

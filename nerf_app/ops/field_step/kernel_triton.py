@@ -1,10 +1,12 @@
 """Rays through a hash-grid field by Triton: a launch for each stage, buffers of the samples' size, nothing read on the host.
 
 Forward: samples → unit cube → features → both nets in one kernel → sums along rays. Backward: gradients of samples → a list of
-those that the light reaches → both nets once more, whose matrices' gradients stay in registers → the table. Nets that the
-kernels do not take (see `fits`) are computed by the small ops one after the other.
+those that the light reaches → both nets once more, whose matrices' gradients stay in registers → the table. Where nothing is
+learned, rays are followed stretch by stretch, and left where no light is left. Nets that the kernels do not take (see `fits`) are
+computed by the small ops one after the other.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from nerf_app.ops.composite import kernel_triton as composite
 from nerf_app.ops.composite.kernel_triton import CHUNK, RAYS
+from nerf_app.ops.composite.reference import DARK, OPAQUE
 from nerf_app.ops.field_step import HashGridNets, Samples
 from nerf_app.ops.field_step.rays_triton import list_lit, place_samples, show_and_compare, show_backward, show_forward
 from nerf_app.ops.field_step.reference import SmallOps, see_by
@@ -30,6 +33,8 @@ from nerf_app.ops.spherical_harmonics.kernel_triton import harmonics
 GEOMETRY, HARMONICS, SUMS = 16, 16, 5
 TILES = {True: 64, False: 32}  # samples of a tile, by whether factors are float16: matrices' gradients stay in registers
 WIDTHS = {True: (16, 32, 64), False: (16, 32)}  # of hidden layers, by the same token
+FIRST_LOOK = 8  # samples of each ray, before it is asked whether light is left; then twice as many, and so on
+GONE = -math.log(DARK) + 0.01  # optical depth behind which all is dark, however it is summed up
 SMALL_OPS = SmallOps(hashgrid, dense, composite, spherical_harmonics)
 
 
@@ -328,6 +333,39 @@ class _See(torch.autograd.Function):
         return None, None, None, None, None if is_sink else d_table, *d_matrices
 
 
+@dataclass(frozen=True)
+class Some:
+    """Samples of any rays, in any order: all that is needed of them before compositing."""
+
+    t_starts: Tensor
+    t_ends: Tensor
+    ray_indices: Tensor
+
+
+def see_until_dark(origins: Tensor, directions: Tensor, samples: Samples, space: Space,
+                   field: HashGridNets) -> tuple[Tensor, Tensor]:
+    """What `see` gives, without a way back: of samples in the dark, which count for nothing, the field is not asked."""
+    rays, n_rays, device = samples.ray_indices, len(origins), origins.device
+    kernels = FieldKernels(field, plain(field.table), False)
+    density, rgb = torch.zeros_like(samples.t_starts), torch.zeros(len(rays), 3, device=device)
+    ahead = torch.zeros(n_rays + 1, device=device)  # [R + 1] optical depth so far; the last one is that of unused entries
+    ahead[n_rays] = torch.inf
+    numbers = torch.arange(len(rays), device=device) - torch.nn.functional.pad(samples.ray_starts, (0, 1))[rays]  # [S] on its ray
+    begin, end, longest = 0, FIRST_LOOK, int(samples.ray_counts.max()) if n_rays else 0
+    while begin < longest:
+        due = ((numbers >= begin) & (numbers < end) & (ahead < GONE)[rays]).nonzero()[:, 0]
+        some = Some(samples.t_starts[due], samples.t_ends[due], rays[due])
+        passed = kernels.forward(origins, directions, some, space, torch.full((), len(due), dtype=torch.int32, device=device))
+        density[due], rgb[due] = passed.density, passed.rgb
+        ahead.index_add_(0, some.ray_indices, (passed.density * (some.t_ends - some.t_starts)).clamp(max=OPAQUE))
+        begin, end = end, 3 * end - 2 * begin
+    sums, weights = torch.zeros(n_rays, SUMS, device=device), torch.zeros_like(density)
+    show_forward[(blocks(n_rays, RAYS),)](
+        density, samples.t_starts, samples.t_ends, rgb, samples.ray_starts, samples.ray_counts, n_rays, weights, sums,
+        torch.zeros(n_rays, dtype=torch.int32, device=device), RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
+    return sums, weights
+
+
 def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
     """[R, C + 2] sums over each ray, [S] weights; see the contract."""
     check_shapes("origins [R,3], directions [R,3], t_starts [S], t_ends [S], ray_starts [R], ray_counts [R]", origins=origins,
@@ -335,4 +373,6 @@ def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, fie
                  ray_counts=samples.ray_counts)
     if not fits(field, False):
         return see_by(SMALL_OPS, origins, directions, samples, space, field)
+    if not torch.is_grad_enabled():
+        return see_until_dark(plain(origins), plain(directions), samples, space, field)
     return _See.apply((origins, directions), samples, space, field, field.table, *field.density, *field.colour)
