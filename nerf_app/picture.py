@@ -1,5 +1,6 @@
 """A whole picture from one camera, in chunks of rays: one through the middle of each pixel, more where it shows an edge."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,13 +55,13 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
     view = _View(model, camera, scene_from_camera, background)
     pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
     with torch.no_grad():
-        values = torch.cat([_values(*view.look(chunk, (0.0, 0.0), with_normals), view, scene_units_per_unit).cpu()
-                            for chunk in pixels.split(view.chunk)])  # [P, 12, or 19 with parts]
+        values = view.in_chunks(pixels, lambda chunk: _values(*view.look(chunk, (0.0, 0.0), with_normals), view,
+                                                              scene_units_per_unit))  # [P, 12, or 19 with parts]
         if are_edges_smooth:
             edges = _edges(values[:, :4].reshape(camera.height, camera.width, 4)) & (values[:, 8] > 0)
-            for chunk in pixels[edges.to(pixels.device)].split(view.chunk):
-                others = sum(view.colours(view.look(chunk, offset)[1]) for offset in AROUND)  # [E, 4]
-                values[chunk.cpu(), :4] = (values[chunk.cpu(), :4] + others.cpu()) / (1 + len(AROUND))
+            if edges.any():
+                others = view.in_chunks(pixels[edges.to(pixels.device)], view.around)  # [E, 4]
+                values[edges, :4] = (values[edges, :4] + others) / (1 + len(AROUND))
     values = values.numpy().reshape(camera.height, camera.width, -1).astype(np.float32)
     alpha, z_depth, distance, mean, confidence, is_valid = np.moveaxis(values[..., 3:9], 2, 0)
     normals = _unit_or_zero(values[..., 9:12], alpha) if with_normals else None
@@ -85,6 +86,23 @@ class _View:
         x, y = pixels % self.width + 0.5 + offset[0], pixels // self.width + 0.5 + offset[1]
         rays = cast_rays(self.cameras, self.pose, torch.zeros_like(pixels), x, y)
         return rays, self.model.render(rays, with_normals=with_normals)
+
+    def in_chunks(self, pixels: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """What `work` gives for all pixels [P], chunk by chunk, on the CPU: [P, C]; smaller chunks where a GPU is full."""
+        parts, begin = [], 0
+        while begin < len(pixels):
+            try:
+                parts.append(work(pixels[begin:begin + self.chunk]).cpu())
+                begin += self.chunk
+            except torch.OutOfMemoryError:
+                if self.chunk <= CHUNK:
+                    raise
+                self.chunk //= 2
+        return torch.cat(parts)
+
+    def around(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[R, 4] what the rays around pixels [R] show together."""
+        return sum(self.colours(self.look(pixels, offset)[1]) for offset in AROUND)
 
     def colours(self, seen: Rendering) -> torch.Tensor:
         """[R, 4] in front of the background, and opacity."""

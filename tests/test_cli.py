@@ -183,6 +183,7 @@ KINDS = [(errors.UsageError("a"), 2), (errors.DataError("a"), 3), (errors.Resour
          (ModuleNotFoundError("No module named 'nerf_app.x'", name="nerf_app.x"), 1), (ModuleNotFoundError("a"), 1),
          (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 4),
          (RuntimeError("CUDA out of memory. Tried to allocate"), 4), (RuntimeError("shapes differ"), 1),
+         (type("AcceleratorError", (RuntimeError,), {})("CUDA error: an illegal memory access\nCUDA kernel errors might"), 4),
          (console.Interrupted(130), 130), (BrokenPipeError(), 0)]
 
 

@@ -4,7 +4,7 @@ The same step as training/loop.py's, where that is photos, a hash grid and small
 and rays that find none are left out; features and the factors of products are float16, and so is the table that is read, a copy
 that Adam keeps of the float32 one; gradients are those of the loss summed over rays, times LOSS_SCALE, which Adam takes out.
 A step whose loss or gradient is not finite changes nothing. What a step finds out (its loss, how many samples) comes back
-through a ring a few steps later; the number of rays follows from that.
+through a ring a few steps later; the number of rays follows from that. Where no graph can be made, kernels are launched singly.
 
 Rays are drawn outside of the graph, by the same launches as everywhere: lenses may have any shape.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nerf_app.errors import first_line
 from nerf_app.sampling.draws import BACKGROUND, RAY_OFFSET, Draws
 from nerf_app.training.losses import HUBER, weights_of
 from nerf_app.training.schedule import learning_rate, samples_wanted
@@ -150,11 +151,28 @@ class CapturedStep:
             self.met.add(shape)
             self.work(shape)
             return
-        if shape not in self.graphs:  # capturing waits for the device: not for shapes that come once, as the first ones do
-            self.graphs[shape] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graphs[shape], pool=self.pool):
+        if shape not in self.graphs and self.trainer.has_graphs:  # waits for the device: not for shapes that come once
+            self.capture(shape)
+        if shape in self.graphs:
+            self.graphs[shape].replay()
+        else:
+            self.work(shape)
+
+    def capture(self, shape: Shape) -> None:
+        """Makes the graph of a shape; where that fails there are none from then on, and a note says so."""
+        stream, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 self.work(shape)
-        self.graphs[shape].replay()
+            self.graphs[shape] = graph
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of the driver, of a tool that watches it, of a launch that may not be captured
+            self.trainer.has_graphs = False
+            self.trainer.notes.append(f"steps could not be captured in a CUDA graph ({first_line(error)}): their kernels are "
+                                      "launched one by one, which is slower")
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own
 
     @torch.no_grad()
     def work(self, shape: Shape) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nerf_app.errors import Diverged, ResourceError
+from nerf_app.errors import Diverged, NerfAppError, ResourceError, first_line
 from nerf_app.model import RadianceModel
 from nerf_app.photo_fit import PhotoFit
 from nerf_app.render import over
@@ -71,6 +71,8 @@ class Trainer:
         self.is_filling = model.fields[-1].shading is not None and batches.has_outlines
         self.halved = False  # a step did not fit into memory
         self.captured: CapturedStep | None = None  # holds a copy of the parameters: made anew where these are exchanged
+        self.may_capture = self.has_graphs = True  # such steps can be taken, and graphs of them made, as far as is known
+        self.notes: list[str] = []  # what a person should read after the step
 
     def _cull(self, least_views: int) -> float:
         """Takes out of an unbounded space what fewer photos have in sight; the part of it, contracted, that this is."""
@@ -85,10 +87,15 @@ class Trainer:
 
     def step(self, fraction: float) -> tuple[float, float, int, int]:
         """One step of the optimiser: loss, squared error, rays and samples of the step, or of the newest one known of."""
-        if self.captured is None and self.model.ops.name == "triton" and can_capture(self):
+        if self.captured is None and self.may_capture and self.model.ops.name == "triton" and can_capture(self):
             self.captured = CapturedStep(self)
         if self.captured is not None:
-            return self.captured.step(fraction)
+            try:
+                return self.captured.step(fraction)
+            except (torch.OutOfMemoryError, torch.AcceleratorError, NerfAppError):
+                raise
+            except Exception as error:  # a compiler's: nets may be wider than those of the self-test
+                self._do_without_capture(error)
         model, ops = self.model, self.model.ops
         draws = Draws(ops, self.seed, self.steps_done)
         self.prepare(draws, fraction)
@@ -115,6 +122,12 @@ class Trainer:
         ops.adam.adam_step(parameters.flat, parameters.gradients, self.first, self.second, self.steps_done, self.rate,
                            parameters.table_size)
         return loss, error, rays, samples
+
+    def _do_without_capture(self, error: Exception) -> None:
+        """Takes all further steps op by op."""
+        self.captured, self.may_capture = None, False
+        self.model.parameters.gradients.zero_()
+        self.notes.append(f"the kernels of a whole step failed ({first_line(error)}): steps are taken op by op, which is slower")
 
     def prepare(self, draws: Draws, fraction: float) -> None:
         """What comes before a step is taken."""
@@ -283,15 +296,13 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
         if fraction >= 1.0 or trainer.is_on_plateau:
             reason = "budget" if fraction >= 1.0 else "plateau"
             break
-        returns = trainer.returns
-        try:
-            loss, error, rays, samples = trainer.step(fraction)
-        except torch.OutOfMemoryError:
+        returns, stepped = trainer.returns, _attempted(trainer, fraction)
+        if stepped is None:
             yield from trainer.halve()
             continue
-        except torch.AcceleratorError as error:
-            raise ResourceError(f"the GPU failed in step {trainer.steps_done + 1} ({str(error).splitlines()[0]}): what was saved "
-                                "before is whole. Go on with nerf-app resume, with --device cpu if it fails again.") from error
+        loss, error, rays, samples = stepped
+        while trainer.notes:
+            yield Note(trainer.notes.pop(0))
         step, fraction = trainer.steps_done, budget.fraction(trainer.steps_done)
         if trainer.returns > returns:
             yield Note(f"{BAD_STEPS} steps in a row were skipped, the last one step {step}: going on from the best state so far "
@@ -305,3 +316,16 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
     if reason != "interrupted" and trainer.bad_steps >= BAD_STEPS:  # not one good step since it went back
         raise trainer.diverged()
     yield Finished(trainer.steps_done, budget.seconds, reason)
+
+
+def _attempted(trainer: Trainer, fraction: float) -> tuple[float, float, int, int] | None:
+    """What `Trainer.step` gives; None where the GPU's memory had no room, once all that the step had taken is free again."""
+    try:
+        return trainer.step(fraction)
+    except torch.OutOfMemoryError:
+        return None
+    except RuntimeError as error:
+        if not isinstance(error, torch.AcceleratorError) and "Triton Error [CUDA]" not in str(error):
+            raise
+        raise ResourceError(f"the GPU failed in step {trainer.steps_done + 1} ({first_line(error)}): what was saved before is "
+                            "whole. Go on with nerf-app resume, with --device cpu if it fails again.") from error

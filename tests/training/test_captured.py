@@ -25,8 +25,7 @@ SIZES = {"field.hidden_width": 16, "encoding.levels": 2, "sampling.steps": 32, "
 def interpreted_ops():
     """Triton's kernels, which Triton's interpreter runs on the CPU."""
     reference = choose_backend("reference", "cpu", 1)
-    ops = {op: backend._implementation(op, "triton") for op in backend.OPS}
-    return dataclasses.replace(reference, name="triton", **ops)
+    return dataclasses.replace(reference, name="triton", **backend.implementations("triton"))
 
 
 def a_trainer(ops, monkeypatch):

@@ -45,7 +45,16 @@ def test_where_nothing_fits_it_says_what_to_do(monkeypatch):
         list(found)
 
 
-def test_a_lost_gpu_ends_training_with_the_way_on(monkeypatch):
-    _, found, _ = events(monkeypatch, lambda number, samples: torch.AcceleratorError("CUDA error: gone") if number == 3 else None)
-    with pytest.raises(ResourceError, match=r"the GPU failed in step 3 \(CUDA error: gone\): .* nerf-app resume"):
+@pytest.mark.parametrize("error, said", [
+    (torch.AcceleratorError("CUDA error: gone"), "AcceleratorError: CUDA error: gone"),
+    (RuntimeError("Triton Error [CUDA]: unspecified launch failure"), r"RuntimeError: Triton Error \[CUDA\]: unspecified .*")])
+def test_a_lost_gpu_ends_training_with_the_way_on(monkeypatch, error, said):
+    _, found, _ = events(monkeypatch, lambda number, samples: error if number == 3 else None)
+    with pytest.raises(ResourceError, match=rf"the GPU failed in step 3 \({said}\): .* nerf-app resume"):
+        list(found)
+
+
+def test_what_is_not_the_gpus_fault_is_not_laid_on_it(monkeypatch):
+    _, found, _ = events(monkeypatch, lambda number, samples: RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
         list(found)
