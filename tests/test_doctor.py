@@ -1,7 +1,11 @@
 """`doctor` tells what is here, what is missing and what it would bring, and never guesses."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +16,8 @@ from nerf_app.ops.backend import NAMES, choose_backend
 from nerf_app.ops.build import LIBRARY, LOG
 from nerf_app.settings import MachineSettings
 from tests.requires import requires
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +139,22 @@ def test_a_build_tells_where_the_kernels_are_and_what_computes_now(elsewhere, mo
 def test_building_and_writing_settings_do_not_go_together(capsys):
     assert cli.main(["doctor", "--build", "--settings"]) == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+TRAP = "from pathlib import Path; Path(__file__).with_name({name!r} + '.touched').touch(); raise AttributeError('no device')"
+
+
+def test_libraries_for_gpus_and_their_compiler_are_left_alone_without_a_gpu(tmp_path):
+    """As with nvcc and nerfacc on a machine that has no GPU: one would build for minutes, another raise what it likes."""
+    for name in ("nerfacc", "tinycudann"):
+        (tmp_path / f"{name}.py").write_text(TRAP.format(name=name))
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\ntouch {tmp_path}/nvcc.touched\n")
+    nvcc.chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                                "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "nerf_app", "doctor", "--json", "--threads", "1"], capture_output=True,
+                          text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert {backend["name"] for backend in json.loads(done.stdout)["backends"] if backend["obstacle"]} >= {"triton", "tcnn"}
+    assert not list(tmp_path.glob("*.touched"))
