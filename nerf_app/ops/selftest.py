@@ -74,9 +74,9 @@ class Numbers:
         return torch.rand(*shape, generator=self.generator).to(self.device)
 
     def field(self) -> HashGridNets:
-        """Of the default widths, with dense and hashed levels."""
-        levels = level_table(4, 4, 60, 12, 3)
-        nets = [self.normal(out, width) / width**0.5 for out, width in ((32, 16), (16, 32), (32, 32), (32, 32), (16, 32))]
+        """Of the default widths, so that what is compiled for it serves a run; with dense and hashed levels."""
+        levels = level_table(8, 4, 60, 12, 3)
+        nets = [self.normal(out, 32) / 32**0.5 for out in (32, 16, 32, 32, 16)]
         table = self.normal(levels[-1].first + levels[-1].entries, 4)
         return HashGridNets(table, levels, tuple(nets[:2]), tuple(nets[2:]), True)
 
@@ -120,7 +120,7 @@ def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
 
     return {
         "hashgrid": pulled(lambda x, table: ops["hashgrid"].encode(x, table, field.levels), x, field.table),
-        "mlp": pulled(lambda x, *nets: ops["mlp"].mlp(x, nets, None), numbers.normal(SIZE, 16), *field.density),
+        "mlp": pulled(lambda x, *nets: ops["mlp"].mlp(x, nets, None), numbers.normal(SIZE, 32), *field.density),
         "spherical_harmonics": pulled(ops["spherical_harmonics"].spherical_harmonics, directions),
         "march": [marched.t_starts, marched.t_ends, marched.ray_indices, marched.ray_counts],
         "composite": pulled(lambda density: ops["composite"].render_weights(density, *places), density),

@@ -8,7 +8,10 @@ import types
 import pytest
 import torch
 
+from nerf_app.config import Config
+from nerf_app.model import RadianceModel
 from nerf_app.ops import backend, gpu_choice, selftest
+from nerf_app.ops.backend import choose_backend
 from tests.requires import requires
 
 CPU = torch.device("cpu")
@@ -91,3 +94,12 @@ def test_a_self_test_that_crashes_or_hangs_takes_nothing_with_it(monkeypatch, pr
     gpu_choice._examined_apart.cache_clear()
     assert gpu_choice._examined_apart("triton", "cuda") == (said, 0.0)
     gpu_choice._examined_apart.cache_clear()
+
+
+def test_its_field_has_the_default_widths():
+    """What is compiled for the self-test is what a run with the defaults needs: its budget is not spent on compiling."""
+    field = selftest.Numbers(CPU).field()
+    nets = RadianceModel(Config(), True, choose_backend("reference", "cpu", 1)).fields[-1].nets
+    for name in ("density", "colour"):
+        assert [matrix.shape for matrix in getattr(field, name)] == [matrix.shape for matrix in getattr(nets, name)]
+    assert len(field.levels) == len(nets.levels) and field.table.shape[1] == nets.table.shape[1]
