@@ -202,6 +202,12 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     _launch_on(monkeypatch, launched, capturing)
+    run_backward = torch.autograd._engine_run_backward
+
+    def backward(*args, **kwargs):
+        with Moves(capturing):  # torch has left the other one by then
+            return run_backward(*args, **kwargs)
+    monkeypatch.setattr(torch.autograd, "_engine_run_backward", backward)
     with Moves(capturing):
         yield launched
 

@@ -143,6 +143,17 @@ def test_a_picture_for_which_memory_has_no_room_is_made_of_smaller_pieces(gpu, m
     np.testing.assert_allclose(found.alpha, truth.alpha, atol=1e-6)
 
 
+def test_a_picture_by_the_kernels_is_that_by_the_references(gpu):
+    view, pictures = sphere_scene(size=8).views[0], []
+    for name in ("reference", "triton"):
+        model = RadianceModel(small_config(1, TINY), True, choose_backend(name, "cuda", 1))
+        pose = sphere_scene(size=8).normalisation.pose_to_scene(view.world_from_camera)
+        pictures.append(picture.render_picture(model, view.camera, pose, with_normals=True))
+    assert {"march_fill", "hashgrid_slopes", "accumulate_forward", "median_distances"} < set(gpu)
+    for name in ("rgb", "alpha", "range", "confidence", "normals"):
+        np.testing.assert_allclose(*(getattr(one, name) for one in pictures), rtol=0, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [["--appearance", "reflective"], ["--exposure", "affine", "--set", "scene.space=unbounded"],
                                   ["--preset", "nerf", "--set", "sampling.coarse_samples=8", "--set", "sampling.fine_samples=8"]])
