@@ -17,7 +17,7 @@ from nerf_app.training.loop import Trainer, train
 from nerf_app.training.schedule import Budget
 from tests.pretended_gpu import GPU, Graph, OnGpu, pretended_gpu
 from tests.requires import requires
-from tests.sphere import SHARP, SMALL, small_config, sphere_scene, write_blender
+from tests.sphere import SHARP, SMALL, TINY_NERF, small_config, sphere_scene, write_blender
 
 pytestmark = requires("triton")
 TINY = {"field.hidden_width": 16, "encoding.levels": 2, "sampling.steps": 24, "sampling.grid_resolution": 8,
@@ -156,14 +156,14 @@ def test_a_picture_by_the_kernels_is_that_by_the_references(gpu):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [["--appearance", "reflective"], ["--exposure", "affine", "--set", "scene.space=unbounded"],
-                                  ["--preset", "nerf", "--set", "sampling.coarse_samples=8", "--set", "sampling.fine_samples=8"]])
+                                  flags(TINY_NERF)])
 def test_training_rendering_and_export_keep_to_their_device(tmp_path, gpu, kind):
-    write_blender(sphere_scene(n_views=16, size=16), tmp_path / "ball")
+    write_blender(sphere_scene(n_views=12, size=12), tmp_path / "ball")
     run, where = str(tmp_path / "run"), ["--device", "cuda", "--backend", "reference"]
     sizes = SMALL | SHARP
     sizes.pop("field.appearance")
-    for command in (["train", str(tmp_path / "ball"), "--out", run, "--steps", "40", *flags(sizes), *kind],
-                    ["resume", run, "--steps", "42"], ["eval", run, "--json"],
+    for command in (["train", str(tmp_path / "ball"), "--out", run, "--steps", "10", *flags(sizes), *kind],
+                    ["resume", run, "--steps", "12"], ["eval", run, "--json"],
                     ["render", run, "--path", "orbit", "--fps", "1", "--seconds", "1", "--size", "16x16"],
                     ["export", run, "depth"], ["export", run, "cameras"]):
         assert main([*command, *where]) == 0, command
