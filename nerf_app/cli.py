@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -209,7 +210,7 @@ def close_training(args: argparse.Namespace, folder: Path, finished: "Finished",
         runs.write_evaluation(folder, scores)
         display_on(sys.stderr).line(closing_line(scores, len(scene.indices("test"))))
     console.emit(args, result, [str(folder)])
-    return 128 + stop.signal if stop.signal else 0
+    return console.SIGNALLED + stop.signal if stop.signal else 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -377,4 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         args = parse(given)
         return args.function(args)
-    return console.guarded(command, is_verbose=not {"-v", "--verbose"}.isdisjoint(given), is_json="--json" in given)
+    code = console.guarded(command, is_verbose=not {"-v", "--verbose"}.isdisjoint(given), is_json="--json" in given)
+    if arguments is None and code > console.SIGNALLED:
+        os._exit(code)  # Python's own end waits for threads and takes torch apart: seconds on a busy machine
+    return code

@@ -25,6 +25,7 @@ from nerf_app.progress import LONGEST_LINE
 from nerf_app.scene.paths import shown
 
 BUG, NO_ROOM = 1, ResourceError.exit_code
+SIGNALLED = 128  # and the signal's number
 
 
 def guarded(command: Callable[[], int], *, is_verbose: bool, is_json: bool) -> int:
@@ -130,7 +131,7 @@ def when_interrupted(said: str) -> Iterator[None]:
 
 
 def end_on_signal(number: int, frame: object) -> None:
-    raise Interrupted(128 + number)
+    raise Interrupted(SIGNALLED + number)
 
 
 # Streams.

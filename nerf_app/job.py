@@ -34,7 +34,7 @@ from nerf_app.run import Run
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Scene
-from nerf_app.scene.writing import made_folder, write_bytes
+from nerf_app.scene.writing import locked, made_folder, write_bytes
 from nerf_app.stages import STAGES, TRAINING, Given, expected_seconds
 from nerf_app.training.events import Event
 
@@ -195,7 +195,7 @@ class Job:
             if note:
                 self.whole.line(note)
         is_whole = all(self._is_done(name, self._fingerprint(name, run, scene)) for name in STAGES)
-        with nullcontext() if is_whole else runs.locked(self.folder):
+        with nullcontext() if is_whole else locked(self.folder):
             for name in STAGES:
                 fingerprint = self._fingerprint(name, run, scene)
                 if self._is_done(name, fingerprint):

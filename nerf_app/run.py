@@ -1,8 +1,6 @@
 """The run folder: what training leaves behind, and the way back to a model that can be looked at."""
 
 import dataclasses
-import datetime
-import fcntl
 import json
 import math
 import os
@@ -10,7 +8,6 @@ import re
 import secrets
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,7 +34,7 @@ from nerf_app.scene.mirrors import find_mirror, mirror_folder
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.scene.settings import NO_MIRROR
-from nerf_app.scene.writing import write_bytes
+from nerf_app.scene.writing import locked, write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
@@ -465,34 +462,3 @@ def _check_tensors(folder: Path, tensors: dict[str, Tensor], header: Header, con
 def _spread(count: int) -> list[int]:
     """0 … count - 1 in an order whose every beginning is spread over the whole (van der Corput's)."""
     return sorted(range(count), key=lambda i: f"{i:016b}"[::-1])
-
-
-class locked:
-    """Holds a run folder against a second process; made if it is not there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        path = self.folder / "LOCK"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(path, "a+", encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise ResourceError(f"{self.folder} cannot be written ({error.strerror}): give another folder with --out.") from error
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.file.seek(0)
-            holder = self.file.read(200).strip() or "another process"
-            self.file.close()
-            raise ResourceError(f"{self.folder} is in use by {holder}: wait for it, or give another --out.") from None
-        except OSError as error:  # some network file systems have no locks
-            warnings.warn(f"{self.folder} cannot be locked ({error.strerror}): see to it that nothing else trains there",
-                          stacklevel=2)
-        with suppress(OSError):  # a full disk has no room for the holder's name
-            self.file.truncate(0)
-            os.write(self.file.fileno(), f"process {os.getpid()} since {datetime.datetime.now(datetime.UTC):%F %T} UTC".encode())
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()

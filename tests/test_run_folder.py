@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, scene, mon
 def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, scene, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
-    monkeypatch.setattr(runs.fcntl, "flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with pytest.warns(UserWarning, match="cannot be locked .No locks available.: see to it"):
         assert finish(runs.train_events(scene, small_config(1), tmp_path))[-1].step == 1
 

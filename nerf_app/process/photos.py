@@ -7,9 +7,9 @@ pycolmap, whose lists have no words for spaces or foreign letters.
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -68,8 +68,7 @@ def gather(files: Sequence[Path], root: Path, out: Path, work: Path, on_progress
     names = scene_names([os.path.relpath(file, root) for file in files])
     photos, refused = [], []
     known: dict[str, Photo] = {}
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(2) as pool, closing(
-            pool.map(partial(_placed, out), files, names)) as outcomes:  # closed, it begins no further ones
+    with warnings.catch_warnings(action="ignore"), ahead(partial(_placed, out), files, names) as outcomes:
         for number, (file, outcome) in enumerate(zip(files, outcomes, strict=True), 1):
             source = shown(os.path.relpath(file, root))
             if isinstance(outcome, str):
@@ -84,6 +83,17 @@ def gather(files: Sequence[Path], root: Path, out: Path, work: Path, on_progress
                 photos.append(known[outcome.key])
             on_progress(number, len(files))
     return Gathered(tuple(photos), tuple(refused))
+
+
+@contextmanager
+def ahead(work: Callable[..., Photo | str], *arguments: Sequence) -> Iterator[Iterator[Photo | str]]:
+    """What the work makes of each row of the arguments, two at a time. Left early, it begins no further ones and does not wait
+    for those at hand: a large photo takes seconds, and Ctrl-C must not."""
+    pool = ThreadPoolExecutor(2)
+    try:
+        yield pool.map(work, *arguments)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def scene_names(names: Iterable[str]) -> list[str]:

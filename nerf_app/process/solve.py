@@ -32,7 +32,7 @@ from nerf_app.scene.paths import shown
 from nerf_app.scene.poses import opengl_from_opencv
 from nerf_app.scene.scene import Dropped
 from nerf_app.scene.settings import SceneSettings
-from nerf_app.scene.writing import made_folder, write_bytes
+from nerf_app.scene.writing import locked, made_folder, write_bytes
 
 WORK, PROGRESS, RECORD = "work", "progress.json", "process.json"
 SPARSE = "sparse/0"
@@ -111,15 +111,17 @@ def process(asked: Asked, display: Display) -> Found:
     found = read_as(Found, asked.out / RECORD)
     if found is not None and found.fingerprint == fingerprint:
         return found
-    made_folder(asked.work / "photos")
-    (asked.out / RECORD).unlink(missing_ok=True)
-    progress = read_as(Progress, asked.work / PROGRESS)
-    if progress is None or progress.fingerprint != fingerprint:
-        progress = Progress(asked.source_from_out, fingerprint)
-    steps = Steps(asked, Whole(display, expected_seconds(asked)), progress)
-    photos = steps.gather(files)
-    steps.pair(photos)
-    return steps.finish(steps.focus(steps.place(photos)), began)
+    with locked(asked.work):
+        made_folder(asked.work / "photos")
+        (asked.out / RECORD).unlink(missing_ok=True)
+        progress = read_as(Progress, asked.work / PROGRESS)
+        if progress is None or progress.fingerprint != fingerprint:
+            progress = Progress(asked.source_from_out, fingerprint)
+            write_as(progress, asked.work / PROGRESS)  # from now on the folder is known as ours
+        steps = Steps(asked, Whole(display, expected_seconds(asked)), progress)
+        photos = steps.gather(files)
+        steps.pair(photos)
+        return steps.finish(steps.focus(steps.place(photos)), began)
 
 
 def closing_lines(found: Found) -> Iterator[str]:
@@ -179,7 +181,6 @@ class Steps:
                 root = asked.work / "frames"
                 shutil.rmtree(root, ignore_errors=True)
                 files = write_frames(asked.source, made_folder(root), asked.frames, Counter(self.whole, "frame"))
-            write_as(self.progress, asked.work / PROGRESS)  # from now on the folder is known as ours
             gathered = gather(files, root, asked.out, asked.work / "photos", Counter(self.whole, "photo"))
             self.note(gathered=gathered)
         self.whole.end("photos")

@@ -1,9 +1,12 @@
 """Files onto the disk: whole under their name, or not there at all."""
 
+import datetime
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,3 +80,35 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+class locked:
+    """Holds a folder against a second process; made if it is not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        path = self.folder / "LOCK"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.file = open(path, "a+", encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise ResourceError(f"{shown(self.folder)} cannot be written ({error.strerror}): give another folder with --out."
+                                ) from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.seek(0)
+            holder = self.file.read(200).strip() or "another process"
+            self.file.close()
+            raise ResourceError(f"{shown(self.folder)} is in use by {holder}: wait for it, or give another --out.") from None
+        except OSError as error:  # some network file systems have no locks
+            warnings.warn(f"{shown(self.folder)} cannot be locked ({error.strerror}): see to it that nothing else writes there",
+                          stacklevel=2)
+        with suppress(OSError):  # a full disk has no room for the holder's name
+            self.file.truncate(0)
+            os.write(self.file.fileno(), f"process {os.getpid()} since {datetime.datetime.now(datetime.UTC):%F %T} UTC".encode())
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()

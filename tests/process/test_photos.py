@@ -1,10 +1,12 @@
 import io
 import os
+import threading
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from nerf_app.process import photos as photos_module
 from nerf_app.process.photos import blurred, gather, photo_files, scene_names
 from nerf_app.process.sharpness import sharpness
 
@@ -70,6 +72,31 @@ def test_broken_photos_and_repeated_ones_are_refused_with_the_reason(tmp_path):
     assert [photo.source for photo in found.photos] == ["a.jpg"] and reasons.keys() == {"b.jpg", *broken}
     assert reasons["b.jpg"] == "the same photo as a.jpg" and "is broken" in reasons["cut.jpg"]
     assert os.listdir(tmp_path / "out/images") == ["a.jpg"] and len(os.listdir(tmp_path / "out/work")) == 1
+
+
+def test_whoever_is_interrupted_does_not_wait_for_the_photos_at_hand(tmp_path, monkeypatch):
+    folder, is_over, begun, ended = tmp_path / "in", threading.Event(), [], []
+    folder.mkdir()
+    for number in range(6):
+        Image.fromarray(np.roll(SCENE, number, 0)).save(folder / f"{number}.png")
+
+    def placed(out, file, name):
+        begun.append(name)
+        if not name.endswith("0.png"):
+            is_over.wait(10)
+            ended.append(name)
+        return "no photo"
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(photos_module, "_placed", placed)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gather(photo_files(folder), folder, tmp_path / "out", tmp_path / "work", interrupt)
+        assert not ended
+    finally:
+        is_over.set()
+    assert len(begun) <= 3
 
 
 def test_photos_of_one_size_and_lens_share_a_camera(tmp_path):

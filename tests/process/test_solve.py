@@ -25,6 +25,7 @@ from nerf_app.progress import PlainDisplay
 from nerf_app.scene import colmap
 from nerf_app.scene.load import load_scene, read_listing
 from nerf_app.scene.settings import SceneSettings
+from nerf_app.scene.writing import locked
 from tests.process.corner import FOCAL_PX, photograph, poses, write_photos
 from tests.requires import requires
 from tests.sphere import SMALL
@@ -110,6 +111,27 @@ def test_a_folder_with_other_things_or_another_scene_is_left_alone(made, tmp_pat
         with pytest.raises(UsageError, match=says):
             process(asked(ROOM, out), display())
     assert os.listdir(tmp_path / "mine") == ["a.txt"] and (scene / "process.json").exists()
+
+
+def test_a_second_process_is_told_who_is_at_work_in_the_folder(tmp_path, capsys):
+    photos, scene = corner_photos(tmp_path / "photos", 4), tmp_path / "scene"
+    with locked(scene / "work"):
+        solve.write_as(solve.Progress(asked(photos, scene).source_from_out, ""), scene / "work/progress.json")
+        assert cli.main(["process", str(photos), "--out", str(scene)]) == 4
+    assert f"is in use by process {os.getpid()} since" in capsys.readouterr().err
+    assert process(asked(photos, scene), display()).placed == 4 and not (scene / "work").exists()
+
+
+def test_a_video_that_was_being_cut_up_is_cut_up_again(tmp_path, monkeypatch):
+    write_video((photograph(pose) for pose in poses(6)), tmp_path / "walk.mp4", 6.0)
+    with monkeypatch.context() as once, pytest.raises(KeyboardInterrupt):
+        once.setattr(solve, "write_frames", interrupted)
+        process(asked(tmp_path / "walk.mp4", tmp_path / "scene"), display())
+    assert process(asked(tmp_path / "walk.mp4", tmp_path / "scene"), display()).placed == 6
+
+
+def interrupted(*_, **__) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("step", ["features", "match", "reconstruct", "finish"])
