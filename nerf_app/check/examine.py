@@ -63,7 +63,7 @@ def examine(path: Path, settings: SceneSettings, on_photo: Progress) -> Examinat
     present = [frame for frame in listing.frames if frame.path.is_file()]
     findings = [*_remarks(listing, notes), *_unused(listing, len(present))]
     sized, more = fit_photos(present)
-    findings += more
+    findings += more + find_odd_lenses(sized)
     if not sized:
         return _closed(listing, findings)
     poses = np.stack([one.frame.world_from_camera for one in sized])
@@ -86,7 +86,7 @@ def _with_poses(listing: Listing, sized: Sequence[Sized], poses: np.ndarray, loo
         return _closed(listing, findings)
     names, cameras = [one.frame.name for one in sized], [one.fit.camera for one in sized]
     files = [one.file for one in sized]
-    findings = findings + find_odd_lenses(sized) + find_odd_scale(poses) + find_tilt(poses, listing.up)
+    findings = findings + find_odd_scale(poses) + find_tilt(poses, listing.up)
     files, more = _masked(listing, files, cameras, poses, settings)
     inverted = find_inverted_alpha(names, [look.silhouette for look in looks], cameras, poses)
     if inverted:

@@ -3,10 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
 
 from nerf_app.check.finding import Finding
 from nerf_app.errors import DataError
+from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.images import PhotoFile, read_header
+from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.listing import Frame, StatedCamera
 from nerf_app.scene.paths import shown
 from nerf_app.scene.sizes import Fit, PhotoHeader, fit_camera, same_shape
@@ -14,7 +19,11 @@ from nerf_app.scene.sizes import Fit, PhotoHeader, fit_camera, same_shape
 MOST_UNREADABLE = 0.1  # of the photos: more stop a training
 WIDEST, NARROWEST = math.radians(150.0), math.radians(1.0)  # angles of view of perspective cameras
 EXIF_RATIO = 1.5  # between focal lengths: crops explain less
-OFF_CENTRE = 0.2  # of the width or height, from the middle to the principal point
+OFF_CENTRE, OUTSIDE = 0.2, 1.5  # of the width or height, from the middle to the principal point: odd; beyond any crop
+UNEQUAL = 1.1  # between focal lengths across and down: pixels are square
+EDGE = 21  # pixels along an edge at which a lens is looked at
+LITTLE_LOST, MOST_LOST = 0.1, 0.5  # of the picture
+LEAST_INWARDS, MOST_OUTWARDS = 0.7, 4.0  # real lenses bend lines outwards at the edges hardly at all, inwards like a fish's eye
 
 
 @dataclass(frozen=True)
@@ -92,32 +101,120 @@ def with_sides_exchanged(stated: StatedCamera, header: PhotoHeader) -> StatedCam
 
 
 def find_odd_lenses(sized: Sequence[Sized]) -> list[Finding]:
-    """Angles of view that no such camera has, focal lengths that EXIF denies, principal points far from the middle."""
-    absurd, denied, aside, unturned = [], [], [], []
-    for one in sized:
-        camera, header = one.fit.camera, one.file.header
-        if camera.lens.family == "perspective":
-            angle = 2.0 * math.atan(0.5 * max(camera.width / camera.focal_x_px, camera.height / camera.focal_y_px))
-            if not NARROWEST < angle < WIDEST:
-                absurd.append((one.frame.name, f"its camera sees {math.degrees(angle):.3g}° with a focal length of "
-                               f"{camera.focal_x_px:.6g} px in {camera.width}×{camera.height}"))
-        if camera.lens.family in ("perspective", "fisheye"):
-            by_exif = (header.focal_35mm or 0.0) * max(camera.width, camera.height) / 36.0
-            if by_exif and not 1 / EXIF_RATIO < camera.focal_x_px / by_exif < EXIF_RATIO:
-                denied.append((one.frame.name, f"EXIF says {by_exif:.0f} px, the scene's file {camera.focal_x_px:.0f} px"))
-            off = max(abs(camera.centre_x_px / camera.width - 0.5), abs(camera.centre_y_px / camera.height - 0.5))
-            if off > OFF_CENTRE:
-                aside.append((one.frame.name, f"({camera.centre_x_px:.0f}, {camera.centre_y_px:.0f}) "
-                              f"in {camera.width}×{camera.height}"))
-        if header.orientation != 1 and one.fit.orientation == 1:
-            unturned.append((one.frame.name, f"its size {header.width}×{header.height} is the stated one as it is stored"))
-    rows = ((True, absurd, "photos with an impossible angle of view",
-             "the focal length must be in pixels of the stated size, angles in radians: correct them"),
-            (False, denied, "photos with another focal length than in their EXIF",
-             "right for photos that were cropped; otherwise the focal length belongs to another size: correct it"),
-            (False, aside, "photos with their principal point far from the middle",
-             "right for photos that were cropped; otherwise cx and cy belong to another size or are exchanged: correct them"),
-            (False, unturned, "photos used as they are stored although their EXIF asks for a turn",
-             "right where the cameras were found on the pixels as they are stored; otherwise turn the photos themselves"))
-    return [Finding(is_fault, f"{what}: {len(found)}", found[0][1], cure, tuple(name for name, _ in found))
-            for is_fault, found, what, cure in rows if found]
+    """Numbers that no such camera has, or that EXIF denies."""
+    findings = []
+    for is_fault, words, what, cure in ODD_LENSES:
+        found = [(one.frame.name, said) for one in sized if (said := words(one))]
+        if found:
+            findings.append(Finding(is_fault, f"{what}: {len(found)}", found[0][1], cure, tuple(name for name, _ in found)))
+    return findings
+
+
+def _impossible_angle(one: Sized) -> str | None:
+    camera = one.fit.camera
+    angle = 2.0 * math.atan(0.5 * max(camera.width / camera.focal_x_px, camera.height / camera.focal_y_px))
+    if camera.lens.family != "perspective" or NARROWEST < angle < WIDEST:
+        return None
+    return (f"its camera sees {math.degrees(angle):.3g}° with a focal length of {camera.focal_x_px:.6g} px in "
+            f"{camera.width}×{camera.height}")
+
+
+def _impossible_lens(one: Sized) -> str | None:
+    if not _has_focal(one.fit.camera) or _impossible_angle(one) or _centre_outside(one):
+        return None  # the reason lies there
+    lost, inwards, outwards = bending(one.fit.camera)
+    if lost > MOST_LOST:
+        return f"{lost:.0%} of the picture {_LOST}"
+    if inwards < LEAST_INWARDS or outwards > MOST_OUTWARDS:
+        factor = inwards if inwards < LEAST_INWARDS else outwards
+        return f"its picture's edge looks {factor:.2g} times as far aside as without the lens"
+    return None
+
+
+def _lost_corners(one: Sized) -> str | None:
+    lost = bending(one.fit.camera)[0] if _has_focal(one.fit.camera) else 0.0
+    return f"{lost:.0%} of the picture {_LOST}" if LITTLE_LOST < lost <= MOST_LOST else None
+
+
+_LOST = "lies where the lens's coefficients give two directions or none"
+
+
+@cache
+def bending(camera: Camera) -> tuple[float, float, float]:
+    """Part of the picture in which the lens leaves no direction; how far aside its other pixels look, in parts of what they would
+    without the lens, at least and at most."""
+    steps = torch.linspace(0.0, 1.0, EDGE, dtype=torch.float64)
+    down, across = (part.reshape(-1) for part in torch.meshgrid(steps, steps, indexing="ij"))
+    both = CameraBatch.from_cameras([camera, replace(camera, lens=Lens(camera.lens.family))])
+    pixels = across * camera.width, down * camera.height
+    bent, straight = (both.directions(torch.full((EDGE**2,), which), *pixels) for which in (0, 1))
+    aside, plain = (torch.acos((-found[:, 2]).clamp(-1.0, 1.0)) for found, _ in (bent, straight))
+    if camera.lens.family == "perspective":
+        aside, plain = aside.tan(), plain.tan()
+    is_told = bent[1] & straight[1] & (plain > 0.0)
+    factors = (aside / plain)[is_told] if is_told.any() else torch.ones(1)
+    return 1.0 - float(bent[1].double().mean()), float(factors.min()), float(factors.max())
+
+
+def _denied_by_exif(one: Sized) -> str | None:
+    camera = one.fit.camera
+    by_exif = (one.file.header.focal_35mm or 0.0) * max(camera.width, camera.height) / 36.0
+    if not _has_focal(camera) or not by_exif or 1 / EXIF_RATIO < camera.focal_x_px / by_exif < EXIF_RATIO:
+        return None
+    return f"EXIF says {by_exif:.0f} px, the scene's file {camera.focal_x_px:.0f} px"
+
+
+def _unequal_focals(one: Sized) -> str | None:
+    camera = one.fit.camera
+    if not _has_focal(camera) or 1 / UNEQUAL < camera.focal_x_px / camera.focal_y_px < UNEQUAL:
+        return None
+    return f"{camera.focal_x_px:.6g} px across, {camera.focal_y_px:.6g} px down"
+
+
+def _centre_outside(one: Sized) -> str | None:
+    return _centre(one.fit.camera) if _off_centre(one.fit.camera) > OUTSIDE else None
+
+
+def _centre_aside(one: Sized) -> str | None:
+    return _centre(one.fit.camera) if OFF_CENTRE < _off_centre(one.fit.camera) <= OUTSIDE else None
+
+
+def _off_centre(camera: Camera) -> float:
+    """From the picture's middle to the principal point, in parts of the width or height."""
+    return max(abs(camera.centre_x_px / camera.width - 0.5), abs(camera.centre_y_px / camera.height - 0.5)) \
+        if _has_focal(camera) else 0.0
+
+
+def _centre(camera: Camera) -> str:
+    return f"({camera.centre_x_px:.0f}, {camera.centre_y_px:.0f}) in {camera.width}×{camera.height}"
+
+
+def _has_focal(camera: Camera) -> bool:
+    return camera.lens.family in ("perspective", "fisheye")
+
+
+def _unturned(one: Sized) -> str | None:
+    header = one.file.header
+    if header.orientation == 1 or one.fit.orientation != 1:
+        return None
+    return f"its size {header.width}×{header.height} is the stated one as it is stored"
+
+
+ODD_LENSES = (  # is it a fault, what is said of a photo it is true of, what it is, the cure
+    (True, _impossible_angle, "photos with an impossible angle of view",
+     "the focal length must be in pixels of the stated size, angles in radians: correct them"),
+    (True, _impossible_lens, "photos with an impossible lens",
+     "k1, k2 … must be those of the stated model, for coordinates divided by the focal length: correct them, or set them to 0"),
+    (True, _centre_outside, "photos with their principal point far outside",
+     "cx and cy must be pixels of the stated size, from its upper left corner: correct them, or set them to half of w and h"),
+    (False, _denied_by_exif, "photos with another focal length than in their EXIF",
+     "right for photos that were cropped; otherwise the focal length belongs to another size: correct it"),
+    (False, _unequal_focals, "photos with other focal lengths across than down",
+     "right for photos that were stretched; otherwise one of them belongs to another size: correct it"),
+    (False, _centre_aside, "photos with their principal point far from the middle",
+     "right for photos that were cropped; otherwise cx and cy belong to another size or are exchanged: correct them"),
+    (False, _lost_corners, "photos with parts that nothing is learned from",
+     "right for lenses that leave corners dark; otherwise correct k1, k2 …, or find the cameras anew: nerf-app process"),
+    (False, _unturned, "photos used as they are stored although their EXIF asks for a turn",
+     "right where the cameras were found on the pixels as they are stored; otherwise turn the photos themselves"),
+)

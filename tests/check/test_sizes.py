@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from nerf_app.check.sizes import find_odd_lenses, fit_photos, with_sides_exchanged
+from nerf_app.check.sizes import bending, find_odd_lenses, fit_photos, with_sides_exchanged
+from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.listing import Frame, StatedCamera
 from nerf_app.scene.sizes import PhotoHeader
 
@@ -72,11 +73,34 @@ def test_photos_that_do_not_open_are_a_fault_where_they_are_many(tmp_path):
     (StatedCamera(40, 30, 5e3), (40, 30), {}, True, "its camera sees 0.458°"),
     (StatedCamera(40, 30, 50.0), (40, 30), {"FocalLengthIn35mmFilm": 90}, False, "EXIF says 100 px, the scene's file 50 px"),
     (StatedCamera(40, 30, 50.0, centre_x_px=5.0), (40, 30), {}, False, r"\(5, 15\) in 40×30"),
+    (StatedCamera(40, 30, 50.0, centre_y_px=1e6), (40, 30), {}, True, r"\(20, 1000000\) in 40×30"),
+    (StatedCamera(40, 30, 50.0, focal_y_px=60.0), (40, 30), {}, False, "50 px across, 60 px down"),
+    (StatedCamera(40, 30, 50.0, lens=Lens(radial=(1e6, 0.0, 0.0, 0.0))), (40, 30), {}, True, "looks 0.016 times as far aside"),
+    (StatedCamera(40, 30, 50.0, lens=Lens(radial=(-1e6, 0.0, 0.0, 0.0))), (40, 30), {}, True, "100% of the picture lies where"),
+    (StatedCamera(40, 30, 50.0, lens=Lens(tangential=(1e6, 0.0))), (40, 30), {}, True, "of the picture lies where"),
+    (StatedCamera(40, 30, 50.0, lens=Lens(radial=(-1.2, 0.0, 0.0, 0.0))), (40, 30), {}, False, "% of the picture lies where"),
     (StatedCamera(40, 40, 50.0), (40, 40), {"Orientation": 6}, False, "40×40 is the stated one as it is stored")])
 def test_numbers_that_no_camera_has_or_that_exif_denies_are_told(tmp_path, camera, size, tags, is_fault, words):
     import re
     _, (finding,) = findings(frame(tmp_path, camera, size, **tags))
     assert finding.is_fault == is_fault and re.search(words, finding.evidence)
+
+
+@pytest.mark.parametrize("camera", [
+    StatedCamera(40, 30, 20.0, lens=Lens(radial=(-0.27, 0.11, -0.02, 0.0))),  # an action camera, 90° wide
+    StatedCamera(40, 30, 12.0, lens=Lens("fisheye", radial=(0.035, -0.012, 0.004, -0.001))),
+    StatedCamera(40, 20, lens=Lens("equirectangular"))])
+def test_wide_lenses_and_panoramas_are_no_finding(tmp_path, camera):
+    assert findings(frame(tmp_path, camera, (camera.width, camera.height)))[1] == []
+
+
+def test_how_far_a_lens_bends_is_what_its_formula_says():
+    """At the corner: r = b (1 + k b²) of the plane at distance 1, with b = 0.5 there."""
+    camera = Camera(80, 60, 50.0 / 0.5 * 1.1, 50.0 / 0.5 * 1.1, 40.0, 30.0, Lens(radial=(0.4, 0.0, 0.0, 0.0)))
+    lost, inwards, outwards = bending(camera)
+    radius = 50.0 / camera.focal_x_px  # of the corner
+    assert lost == 0.0 and inwards * radius * (1.0 + 0.4 * (inwards * radius) ** 2) == pytest.approx(radius)
+    assert inwards < outwards < 1.0
 
 
 def test_a_focal_length_that_exif_confirms_is_no_finding(tmp_path):
