@@ -1,7 +1,8 @@
 """A scene in the files of another format: cameras are written anew, photos linked, and what cannot be said is told.
 
 Coordinates stay as they are. A photo is written anew only where it must be: as a PNG with alpha where a mask shows the
-object, turned where its EXIF turns it, or in a kind of file that the format's programs read.
+object, turned where its EXIF turns it, drawn as a pinhole would where the format knows no other camera, or in a kind of
+file that the format's programs read.
 """
 
 import os
@@ -21,11 +22,14 @@ from nerf_app.scene.listing import Frame, Listing, StatedCamera
 from nerf_app.scene.load import open_headers, read_listing, split_off_absent
 from nerf_app.scene.masks import decide_masks, find_masks
 from nerf_app.scene.paths import shown
+from nerf_app.scene.poses import why_not_plain
 from nerf_app.scene.settings import SceneSettings
 from nerf_app.scene.splits import choose_splits
+from nerf_app.scene.straight import common_pinhole, part_seen, straightened
 from nerf_app.scene.writing import link_or_copy, made_folder, new_folder, require_new
 
 USUAL_KINDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+LEAST_PART = 0.3  # of the photos' pixels, for drawing them anew to be worth it
 Progress = Callable[[int, int], None]
 
 
@@ -39,6 +43,8 @@ class Target:
     is_white_ignored: bool = False
     is_flat: bool = False  # no folders below images/
     has_splits: bool = True
+    is_plain: bool = False  # knows pinholes alone
+    is_one_camera: bool = False
     depth: str | None = None  # "millimetres", or "any" scale that all share; None: no place
 
 
@@ -51,8 +57,8 @@ TARGETS = {
     "transforms": Target(transforms.write, mask_name=_mask_folder, depth="millimetres"),
     "instant-ngp": Target(instant_ngp.write, kinds=(".png", ".jpg", ".jpeg", ".exr"), mask_name=instant_ngp.mask_beside,
                           is_white_ignored=True, has_splits=False, depth="any"),
-    "blender": Target(blender.write, kinds=(".png",)),
-    "llff": Target(llff.write, kinds=(".png", ".jpg"), is_flat=True, has_splits=False),
+    "blender": Target(blender.write, kinds=(".png",), is_plain=True, is_one_camera=True),
+    "llff": Target(llff.write, kinds=(".png", ".jpg"), is_flat=True, has_splits=False, is_plain=True),
     "colmap": Target(colmap.write, mask_name=_mask_folder),
 }
 
@@ -63,6 +69,7 @@ class Ready:
 
     listing: Listing
     files: tuple[PhotoFile, ...]  # parallel to listing.frames
+    pinhole: Camera | None = None  # that all photos are to be drawn for; None: they are used as they are
 
 
 def convert(scene: Path, to: str, out: Path, settings: SceneSettings, on_progress: Progress) -> tuple[int, list[str]]:
@@ -70,7 +77,8 @@ def convert(scene: Path, to: str, out: Path, settings: SceneSettings, on_progres
     require_new(out)  # before the photos are looked at
     listing, notes = read_listing(scene, settings)
     ready, remarks = make_ready(listing, settings)
-    return len(ready.files), [*notes, *remarks, *write_ready(ready, to, out, on_progress)]
+    ready, more = straight_if_needed(ready, to)
+    return len(ready.files), [*notes, *remarks, *more, *write_ready(ready, to, out, on_progress)]
 
 
 def make_ready(listing: Listing, settings: SceneSettings) -> tuple[Ready, list[str]]:
@@ -94,6 +102,27 @@ def make_ready(listing: Listing, settings: SceneSettings) -> tuple[Ready, list[s
     return Ready(listing, files), [*notes, *troubles, *remarks]
 
 
+def straight_if_needed(ready: Ready, to: str) -> tuple[Ready, list[str]]:
+    """The same, to be drawn for one pinhole where the format cannot say what the cameras are; a note. Where that would leave
+    little of the photos they stay as they are, and the format's writer refuses them."""
+    target, cameras = TARGETS[to], [frame.camera for frame in ready.listing.frames]
+    is_sayable = not any(map(why_not_plain, cameras)) and (len(set(cameras)) == 1 or not target.is_one_camera)
+    whole = [whole_camera(camera) for camera in cameras]
+    pinhole = None if is_sayable or not target.is_plain else common_pinhole(whole)
+    part = 0.0 if pinhole is None else part_seen(pinhole, whole)
+    if part < LEAST_PART:
+        return ready, []
+    return replace(ready, pinhole=pinhole), [
+        f"{to} cannot say what these cameras are, so the photos are drawn anew as a pinhole with a focal length of "
+        f"{pinhole.focal_x_px:.6g} px shows them, {pinhole.width}×{pinhole.height}: {part:.0%} of their pixels remain"]
+
+
+def whole_camera(stated: StatedCamera) -> Camera:
+    """The inverse of `in_full`."""
+    return Camera(stated.width, stated.height, stated.focal_x_px, stated.focal_y_px, stated.centre_x_px, stated.centre_y_px,
+                  stated.lens)
+
+
 def in_full(camera: Camera) -> StatedCamera:
     """A camera of which nothing is left open."""
     return StatedCamera(camera.width, camera.height, camera.focal_x_px, camera.focal_y_px,
@@ -103,6 +132,8 @@ def in_full(camera: Camera) -> StatedCamera:
 def write_ready(ready: Ready, to: str, out: Path, on_progress: Progress) -> list[str]:
     """The folder `out` in the format `to`, complete or not at all; notes on what that format has no place for."""
     target, listing = TARGETS[to], ready.listing
+    if ready.pinhole is not None:
+        listing = replace(listing, frames=tuple(replace(frame, camera=in_full(ready.pinhole)) for frame in listing.frames))
     names = _names(ready, target, to)
     with_depth, notes = _with_depth(ready, target, to)
     if target.mask_name is None and any(_ignored(file) for file in ready.files):
@@ -120,8 +151,8 @@ def write_ready(ready: Ready, to: str, out: Path, on_progress: Progress) -> list
         frames = tuple(_planned(frame, name, file, target, folder, with_depth)
                        for frame, name, file in zip(listing.frames, names, ready.files, strict=True))
         notes += target.write(replace(listing, root=folder, frames=frames), folder)  # first: it may refuse
-        for i, (frame, source, file) in enumerate(zip(frames, listing.frames, ready.files, strict=True)):
-            _place(frame, source, file, target)
+        for i, (frame, source, file) in enumerate(zip(frames, ready.listing.frames, ready.files, strict=True)):
+            _place(frame, source, file, target, ready.pinhole)
             on_progress(i + 1, len(names))
     return notes
 
@@ -134,7 +165,7 @@ def _names(ready: Ready, target: Target, to: str) -> list[str]:
     names = []
     for part, file in zip(parts, ready.files, strict=True):
         stem, suffix = os.path.splitext(("_" if target.is_flat else "/").join(part))
-        names.append(f"images/{stem}{'.png' if _is_written_anew(file, target) else suffix}")
+        names.append(f"images/{stem}{'.png' if ready.pinhole or _is_written_anew(file, target) else suffix}")
     twins = {}
     for name, frame in zip(names, ready.listing.frames, strict=True):
         key = os.path.splitext(name)[0] if to == "blender" else name
@@ -173,10 +204,12 @@ def _planned(frame: Frame, name: str, file: PhotoFile, target: Target, folder: P
                    alpha=None, depth=depth)
 
 
-def _place(frame: Frame, source: Frame, file: PhotoFile, target: Target) -> None:
+def _place(frame: Frame, source: Frame, file: PhotoFile, target: Target, pinhole: Camera | None) -> None:
     """The photo, the mask and the depth map that a planned frame names."""
     made_folder(frame.path.parent)
-    if _is_written_anew(file, target):
+    if pinhole is not None:
+        write_png(straightened(open_photo(file)[0], whole_camera(source.camera), pinhole), frame.path)
+    elif _is_written_anew(file, target):
         write_png(open_photo(file)[0], frame.path)
     else:
         link_or_copy(file.path, frame.path)

@@ -118,18 +118,20 @@ def summed_up(notes: Iterable[str | None]) -> tuple[str, ...]:
 
 def check_plain(cameras: Iterable[StatedCamera], format: str) -> None:
     """DataError unless each camera is a pinhole with square pixels that looks through the middle of its picture."""
-    for camera in cameras:
-        what = None
-        if camera.lens != Lens():
-            what = "a lens that bends"
-        elif camera.focal_x_px != camera.focal_y_px:
-            what = f"focal lengths of {camera.focal_x_px:.6g} and {camera.focal_y_px:.6g} px"
-        elif (camera.centre_x_px, camera.centre_y_px) != (camera.width / 2, camera.height / 2):
-            what = (f"its centre at ({camera.centre_x_px:.6g}, {camera.centre_y_px:.6g}) of {camera.width}×{camera.height}, "
-                    "not in the middle")
-        if what:
-            raise DataError(f"{format} cannot describe a camera with {what}: convert to transforms, instant-ngp or colmap, "
-                            "or undistort the photos first (colmap image_undistorter).")
+    for what in filter(None, map(why_not_plain, cameras)):
+        raise DataError(f"{format} cannot describe a camera with {what}: convert to transforms, instant-ngp or colmap.")
+
+
+def why_not_plain(camera: StatedCamera) -> str | None:
+    """What is not so; None for a pinhole with square pixels that looks through the middle of its picture."""
+    if camera.lens != Lens():
+        return "a lens that bends"
+    if camera.focal_x_px != camera.focal_y_px:
+        return f"focal lengths of {camera.focal_x_px:.6g} and {camera.focal_y_px:.6g} px"
+    if (camera.centre_x_px, camera.centre_y_px) != (camera.width / 2, camera.height / 2):
+        return (f"its centre at ({camera.centre_x_px:.6g}, {camera.centre_y_px:.6g}) of {camera.width}×{camera.height}, "
+                "not in the middle")
+    return None
 
 
 def where_up_is_not_z(listing: Listing) -> list[str]:
