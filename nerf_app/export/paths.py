@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LONGEST_SIDE = 1280  # pixels, where the user asks for no size
 QUARTER = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # counter-clockwise, seen from behind the camera
 WIDEST_FIELD = np.radians(75.0)  # of a made-up pinhole in place of a fisheye: wider ones only stretch the edges
+SIDE = 0.5  # radians: so far apart photos count as of one side of an orbit
+NEARER = 0.95  # than the photos of its side, stands an orbit in a space without end
 KEYS_PER_SECOND = 2.0  # of training cameras that `interpolate` passes: more of them make the eye sick
 MOST_KEYS = 400  # cameras that the search for a short tour looks at
 
@@ -146,8 +148,9 @@ def look(position: np.ndarray, forward: np.ndarray, up: np.ndarray) -> np.ndarra
 def orbit(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float) -> CameraPath:
     """One full turn about the up axis, at the height and distance of the training cameras.
 
-    Round an object the camera looks at the focus. In a room photographed from its middle the circle stays among the
-    cameras and looks outwards, as they do.
+    Round an object the camera looks at the focus; where space has no end, it stands on each side as the photos of that side
+    do, for behind them nothing was seen. In a room photographed from its middle the circle stays among the cameras and looks
+    outwards, as they do.
     """
     around = survey(run)
     centre = around.focus if around.is_inward else np.median(around.positions, axis=0)
@@ -155,20 +158,34 @@ def orbit(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float) 
     heights = offsets @ around.up
     flat = offsets - heights[:, None] * around.up
     reach = np.linalg.norm(flat, axis=1)
-    if around.is_inward:
-        elevation = np.clip(np.median(np.arctan2(heights, reach)), -1.4, 1.4)
-        radius, height = around.distance * np.cos(elevation), around.distance * np.sin(elevation)
-    else:
-        radius, height = 0.5 * float(np.median(reach)), 0.0
     first, second = _ground_axes(flat[np.argmax(reach > 0)], around.up)
+    angles = 2.0 * np.pi * np.arange(frame_count(seconds, fps)) / frame_count(seconds, fps)
+    if not around.is_inward:
+        distances, elevations = np.full_like(angles, 0.5 * float(np.median(reach))), np.zeros_like(angles)
+    elif run.is_bounded:
+        distances = np.full_like(angles, around.distance)
+        elevations = np.full_like(angles, np.clip(np.median(np.arctan2(heights, reach)), -1.4, 1.4))
+    else:
+        distances, elevations = _as_photos_stood(np.arctan2(flat @ second, flat @ first), np.arctan2(heights, reach),
+                                                 np.linalg.norm(offsets, axis=1), angles)
     slope = float(np.clip(np.median(around.forwards @ around.up), -0.9, 0.9))  # sine of the pitch, for the way outwards
     poses = []
-    for angle in 2.0 * np.pi * np.arange(frame_count(seconds, fps)) / frame_count(seconds, fps):
+    for angle, distance, elevation in zip(angles, distances, elevations, strict=True):
         out = np.cos(angle) * first + np.sin(angle) * second
-        position = centre + radius * out + height * around.up
+        position = centre + distance * (np.cos(elevation) * out + np.sin(elevation) * around.up)
         forward = centre - position if around.is_inward else np.sqrt(1.0 - slope * slope) * out + slope * around.up
         poses.append(look(position, forward, around.up))
     return CameraPath(_through(made_up_camera(run, size), poses), fps, _far_from_photos(poses, around))
+
+
+def _as_photos_stood(azimuths: np.ndarray, elevations: np.ndarray, distances: np.ndarray,
+                     angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For directions [T] (radians) a distance and an elevation [T]: the mean of the photos' own [V], those about that way
+    counting most, and a little nearer. It changes smoothly, and closes."""
+    weights = np.exp((np.cos(angles[:, None] - azimuths) - 1.0) / SIDE**2)  # [T, V]
+    weights /= weights.sum(1, keepdims=True)
+    distance = np.exp(weights @ np.log(np.maximum(distances, 1e-9 * distances.max())))
+    return NEARER * distance, np.clip(weights @ elevations, -1.4, 1.4)
 
 
 def _ground_axes(towards: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

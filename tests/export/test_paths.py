@@ -36,6 +36,27 @@ def test_orbit_looks_at_the_focus_from_the_cameras_height_and_distance_with_a_le
     assert (poses[:, 2, 1] > 0).all()  # and nobody hangs upside down
 
 
+def test_orbit_where_space_has_no_end_stands_on_each_side_as_the_photos_of_that_side_do(tmp_path):
+    """One half of the photos is near and high, the other far and low; far behind the near ones nothing was seen."""
+    angles = np.arange(0.0, 2 * np.pi, 0.1)
+    near = np.cos(angles) > 0.0
+    distances, elevations = np.where(near, 2.0, 5.0), np.where(near, 0.9, 0.2)
+    places = CENTRE + distances[:, None] * np.stack([np.cos(elevations) * np.cos(angles), np.cos(elevations) * np.sin(angles),
+                                                     np.sin(elevations)], 1)
+    run = BallRun(tmp_path, views_at([pose_looking(place, CENTRE) for place in places]), CENTRE)
+    run.is_bounded = False
+    poses = poses_of(camera_path("orbit", run, None, 4.0, 10.0))
+    offsets = poses[:, :3, 3] - CENTRE
+    reach, height = np.linalg.norm(offsets, axis=1), np.arcsin(offsets[:, 2] / np.linalg.norm(offsets, axis=1))
+    for side, distance, elevation in ((1.0, 2.0, 0.9), (-1.0, 5.0, 0.2)):
+        is_side = side * offsets[:, 0] > 0.85 * np.linalg.norm(offsets[:, :2], axis=1)
+        np.testing.assert_allclose(reach[is_side], 0.95 * distance, rtol=0.15)
+        np.testing.assert_allclose(height[is_side], elevation, atol=0.1)
+    steps = np.linalg.norm(np.diff(np.append(offsets, offsets[:1], axis=0), axis=0), axis=1)
+    assert steps.max() < 1.5  # it closes, and nowhere leaps
+    np.testing.assert_allclose(-poses[:, :3, 2], -offsets / reach[:, None], atol=0.1)
+
+
 def test_orbit_is_one_even_turn_that_closes(tmp_path):
     places = poses_of(camera_path("orbit", ball_run(tmp_path, CENTRE), None, 2.0, 10.0))[:, :3, 3]
     steps = np.linalg.norm(np.diff(np.append(places, places[:1], axis=0), axis=0), axis=1)
