@@ -23,7 +23,8 @@ OFF_CENTRE, OUTSIDE = 0.2, 1.5  # of the width or height, from the middle to the
 UNEQUAL = 1.1  # between focal lengths across and down: pixels are square
 EDGE = 21  # pixels along an edge at which a lens is looked at
 LITTLE_LOST, MOST_LOST = 0.1, 0.5  # of the picture
-LEAST_INWARDS, MOST_OUTWARDS = 0.7, 4.0  # real lenses bend lines outwards at the edges hardly at all, inwards like a fish's eye
+LEAST_INWARDS, MOST_OUTWARDS = 0.7, 4.0  # of where the picture's edge looks without the lens: beyond pincushions, fish's eyes
+LOST = "lies where the lens's coefficients give two directions or none"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _impossible_lens(one: Sized) -> str | None:
         return None  # the reason lies there
     lost, inwards, outwards = bending(one.fit.camera)
     if lost > MOST_LOST:
-        return f"{lost:.0%} of the picture {_LOST}"
+        return f"{lost:.0%} of the picture {LOST}"
     if inwards < LEAST_INWARDS or outwards > MOST_OUTWARDS:
         factor = inwards if inwards < LEAST_INWARDS else outwards
         return f"its picture's edge looks {factor:.2g} times as far aside as without the lens"
@@ -133,10 +134,7 @@ def _impossible_lens(one: Sized) -> str | None:
 
 def _lost_corners(one: Sized) -> str | None:
     lost = bending(one.fit.camera)[0] if _has_focal(one.fit.camera) else 0.0
-    return f"{lost:.0%} of the picture {_LOST}" if LITTLE_LOST < lost <= MOST_LOST else None
-
-
-_LOST = "lies where the lens's coefficients give two directions or none"
+    return f"{lost:.0%} of the picture {LOST}" if LITTLE_LOST < lost <= MOST_LOST else None
 
 
 @cache
