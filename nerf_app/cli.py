@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import nerf_app
 from nerf_app import console
 from nerf_app.config import to_yaml, values
-from nerf_app.errors import DataError, UsageError
+from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.exporting import declare_export, export
 from nerf_app.flags import (
     Override,
@@ -163,7 +163,7 @@ def reconstruct(args: argparse.Namespace) -> int:
         console.say(job.interruption())
     result = job.result()
     places = [result["run"], *([result["report"]] if result["report"] and not code else [])]
-    code = code or next((error.exit_code for error in job.errors.values()), 0)
+    code = code or next((failure.exit_code for failure in job.failures.values()), 0)
     console.emit(args, {**result, "exit_code": code}, places)
     return code
 
@@ -207,7 +207,7 @@ def close_training(args: argparse.Namespace, folder: Path, finished: "Finished",
             run = runs.open_run(folder, machine_of(args))
             scene = scene or runs.load_scene_of(run, args.scene)
             result["evaluation"] = scores = score(run, scene, "test", limit)
-        runs.write_evaluation(folder, scores)
+        keep(folder, scores)
         display_on(sys.stderr).line(closing_line(scores, len(scene.indices("test"))))
     console.emit(args, result, [str(folder)])
     return console.SIGNALLED + stop.signal if stop.signal else 0
@@ -217,8 +217,8 @@ def evaluate(args: argparse.Namespace) -> int:
     machine = machine_alone(args)
     from nerf_app import run as runs
     run = open_run(args.run, machine)
-    if args.out is not None or args.split == "test":
-        console.require_file(args.out or args.run / "eval.json")
+    if args.out is not None:
+        console.require_file(args.out)
     scene = runs.load_scene_of(run, args.scene)
     if changes := runs.changes_since(run.header, scene):
         console.say(f"{changes}: the scores compare it with what is there now")
@@ -229,9 +229,18 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.out is not None:
         console.write_text(args.out, json.dumps(console.finite(scores), indent=1) + "\n")
     elif args.split == "test":
-        runs.write_evaluation(args.run, scores)
+        keep(args.run, scores)
     console.emit(args, scores, score_lines(scores))
     return 0
+
+
+def keep(folder: Path, scores: dict[str, Any]) -> None:
+    """eval.json of a run. Scores are told where that cannot be written, too: nobody asked for the file by name."""
+    from nerf_app import run as runs
+    try:
+        runs.write_evaluation(folder, scores)
+    except ResourceError as error:
+        console.say(f"the scores are told, not kept: {error}")
 
 
 def score(run: "Run", scene: "Scene", split: str, limit_seconds: float | None = None) -> dict[str, Any]:

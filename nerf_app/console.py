@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from nerf_app.errors import BackendUnavailable, NerfAppError, ResourceError
 from nerf_app.progress import LONGEST_LINE
@@ -26,12 +26,13 @@ from nerf_app.scene.paths import shown
 
 BUG, NO_ROOM = 1, ResourceError.exit_code
 SIGNALLED = 128  # and the signal's number
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a request to end, a terminal that was closed
 
 
 def guarded(command: Callable[[], int], *, is_verbose: bool, is_json: bool) -> int:
     """Runs a command and gives the exit code: 0 done, 1 a bug, 2 usage, 3 data, 4 no room, 5 missing part, 6 diverged."""
     prepare_streams()
-    before = {number: signal.signal(number, end_on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = heard(end_on_signal)
     code = 0
     try:
         with warnings.catch_warnings():
@@ -47,8 +48,7 @@ def guarded(command: Callable[[], int], *, is_verbose: bool, is_json: bool) -> i
     except Exception as error:
         code, message = explain(error)
         if code == BUG or is_verbose:
-            for line in "".join(traceback.format_exception(error)).splitlines():
-                say(line, prefix="")
+            say_where(error)
         failed(code, message, is_json)
     finally:
         for number, handler in before.items():
@@ -63,6 +63,12 @@ def failed(code: int, message: str, is_json: bool) -> int:
     if is_json:
         print(json.dumps({"error": message, "exit_code": code}))
     return code
+
+
+def say_where(error: Exception) -> None:
+    """Where in the program it arose."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        say(line, prefix="")
 
 
 def explain(error: Exception) -> tuple[int, str]:
@@ -89,7 +95,7 @@ def explain(error: Exception) -> tuple[int, str]:
 # Signals.
 
 class Stop(threading.Event):
-    """Set by the first SIGINT or SIGTERM; `signal` is its number, 0 before."""
+    """Set by the first of the signals in ENDING; `signal` is its number, 0 before."""
 
     signal = 0
 
@@ -108,17 +114,23 @@ def stopping() -> Iterator[Stop]:
     stop = Stop()
 
     def receive(number: int, frame: object) -> None:
-        if stop.signal:
+        if stop.signal and number != signal.SIGHUP:  # which shell and kernel may both send
             end_on_signal(number, frame)
-        stop.signal = number
+        stop.signal = stop.signal or number
         stop.set()
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = heard(receive)
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def heard(receive: Callable[[int, Any], None]) -> dict[int, Any]:
+    """From now on `receive` hears of the signals that end a command; what heard of them before. `nohup` is obeyed."""
+    is_kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return {number: signal.signal(number, receive) for number in ENDING if not (is_kept and number == signal.SIGHUP)}
 
 
 @contextmanager
@@ -136,13 +148,35 @@ def end_on_signal(number: int, frame: object) -> None:
 
 # Streams.
 
+class Terminal:
+    """A terminal's stream, to which writing never fails: what is said after it was closed is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def prepare_streams() -> None:
-    """Any name can be printed in any locale, also where stdout or stderr was closed before we began."""
+    """Any name can be printed in any locale, also where stdout or stderr was closed before we began or is closed later."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        else:
-            getattr(sys, name).reconfigure(errors="backslashreplace")
+            continue
+        stream.reconfigure(errors="backslashreplace")
+        if stream.isatty() and not isinstance(stream, Terminal):
+            setattr(sys, name, Terminal(stream))
 
 
 def release_stdout() -> None:

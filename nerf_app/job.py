@@ -23,8 +23,8 @@ import nerf_app
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.config import Config, with_overrides
-from nerf_app.console import finite
-from nerf_app.errors import NerfAppError, UsageError
+from nerf_app.console import BUG, explain, finite, say_where
+from nerf_app.errors import UsageError
 from nerf_app.ops.backend import choose_backend
 from nerf_app.process.solve import FRAMES, Asked, closing_lines, is_unposed, process
 from nerf_app.process.solve import MINUTES as MINUTES_OF_PROCESS
@@ -54,6 +54,15 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a stage made nothing."""
+
+    error: Exception
+    exit_code: int
+    words: str
+
+
+@dataclass(frozen=True)
 class Record:
     """What jobs.json holds."""
 
@@ -74,8 +83,8 @@ def reconstruct(scene_path: str | Path, minutes: float = 5.0, out: str | Path | 
         job.plan(PlainDisplay(nowhere))
         job.train()
         run = job.make()
-    for error in job.errors.values():
-        raise error
+    for failure in job.failures.values():
+        raise failure.error
     return run
 
 
@@ -103,7 +112,7 @@ class Job:
             self.scene_path = self.folder / SCENE
         self.scene: Scene | None = None
         self.whole: Whole | None = None
-        self.errors: dict[str, NerfAppError] = {}  # of the stages that failed
+        self.failures: dict[str, Failure] = {}  # by stage
 
     @property
     def config(self) -> Config:
@@ -211,9 +220,11 @@ class Job:
         began = time.monotonic()
         try:
             made = STAGES[name].work(self._given(run, scene), Counter(self.whole, STAGES[name].unit))
-        except NerfAppError as error:
-            self.whole.line(f"{name:9} not made: {error}")
-            self.errors[name] = error
+        except Exception as error:  # also a fault of ours costs no other stage
+            self.failures[name] = failure = Failure(error, *explain(error))
+            if failure.exit_code == BUG:
+                say_where(error)
+            self.whole.line(f"{name:9} not made: {failure.words}")
             self._save()
             return
         seconds = time.monotonic() - began
@@ -224,14 +235,14 @@ class Job:
     def _given(self, run: Run, scene: Scene) -> Given:
         done = self.record.done
         seconds = {name: done[name].seconds for name in (POSES, TRAINING, *STAGES) if name in done}
-        seconds |= {f"{name}, not made ({error})": 0.0 for name, error in self.errors.items()}
+        seconds |= {f"{name}, not made ({failure.words})": 0.0 for name, failure in self.failures.items()}
         return Given(run, scene, self.config.training.minutes, {name: one.facts for name, one in done.items()}, seconds)
 
     def _fingerprint(self, name: str, run: Run, scene: Scene) -> str:
         """A text that changes with everything that changes what the stage makes."""
         facts = [nerf_app.__version__, scene.photos.fingerprint, msgspec.to_builtins(run.header)]
         if name == REPORT:
-            facts += [{stage: str(error) for stage, error in self.errors.items()},
+            facts += [{stage: failure.words for stage, failure in self.failures.items()},
                       {stage: msgspec.to_builtins(done) for stage, done in self.record.done.items() if stage != name}]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -245,7 +256,7 @@ class Job:
         """The job in plain numbers and paths."""
         stages = {name: {**done.facts, "seconds": done.seconds, "files": [str(self.folder / file) for file in done.files]}
                   for name, done in self.record.done.items()}
-        failed = {name: {"error": str(error), "exit_code": error.exit_code} for name, error in self.errors.items()}
+        failed = {name: {"error": failure.words, "exit_code": failure.exit_code} for name, failure in self.failures.items()}
         report = stages[REPORT]["files"][0] if REPORT in stages else None
         return {"run": str(self.folder), "report": report, "stages": stages, "failed": failed}
 

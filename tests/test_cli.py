@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from nerf_app import cli, config, console, errors
+from nerf_app.progress import display_on
 from nerf_app.settings import MachineSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -325,6 +327,16 @@ def test_eval_says_that_photos_changed(runs, capsys):
     assert f"{runs.changes}: the scores compare it with what is there now" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["eval", "r"], ["train", "lego", "--out", "r"]])
+def test_a_score_is_told_where_the_run_folder_cannot_keep_it(runs, arguments, monkeypatch, capsys):
+    def refuse(folder, scores):
+        raise errors.ResourceError(f"cannot write {folder}/eval.json: Read-only file system")
+    monkeypatch.setattr("nerf_app.run.write_evaluation", refuse)
+    assert cli.main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "20.00" in out + err and "nerf-app: the scores are told, not kept: cannot write r/eval.json" in err
+
+
 @pytest.mark.parametrize("out", ["nowhere/scores.json", "folder", "/proc/scores.json"])
 def test_a_score_that_cannot_be_written_is_refused_before_it_is_taken(runs, out, tmp_path, monkeypatch, capsys):
     (tmp_path / "folder").mkdir()
@@ -378,7 +390,45 @@ def test_the_first_signal_asks_and_the_second_ends_at_once():
     assert caught.value.code == 130 and signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_terminal_that_closes_may_say_so_twice():
+    with console.stopping() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.signal == signal.SIGHUP
+
+
+def test_what_nohup_started_outlives_the_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with console.stopping() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_set() and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_was_closed_stops_nothing(monkeypatch):
+    master, slave = os.openpty()
+    terminal = open(slave, "w")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def work(args):
+        with display_on(sys.stderr) as display:
+            display.progress(0.5, "half", 1.0)
+            os.close(master)
+            display.line("nobody reads this")
+            display.progress(0.9, "more", 1.0)
+        console.emit(args, {}, ["nor this"])
+        return 0
+    do_instead(monkeypatch, work)
+    assert cli.main(["doctor"]) == 0
+    with suppress(OSError):
+        terminal.close()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_training_saves_says_how_to_go_on_and_ends_with_the_signals_code(runs, number, code, monkeypatch, capsys):
     from nerf_app import run as real
     from nerf_app.training.events import Finished
@@ -393,7 +443,7 @@ def test_an_interrupted_training_saves_says_how_to_go_on_and_ends_with_the_signa
     assert out == "r\n" and "`nerf-app resume r` goes on" in err and runs.written == []
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_other_commands_end_at_the_first_signal(number, code, monkeypatch, capsys):
     def wait(args):
         os.kill(os.getpid(), number)

@@ -211,8 +211,10 @@ def test_an_interruption_while_photos_are_read_keeps_nothing_and_says_so(photos,
     assert capsys.readouterr().err == "nerf-app: interrupted; nothing was made yet\n" and not Path("r").exists()
 
 
-@pytest.mark.parametrize("error, code", [(DataError("the crop is empty: widen it."), 3), (ResourceError("the disk is full."), 4)])
-def test_a_stage_that_fails_costs_no_other_and_gives_the_exit_code(error, code, photos, made, monkeypatch, capsys):
+@pytest.mark.parametrize("error, code, words", [
+    (DataError("the crop is empty: widen it."), 3, "the crop is empty: widen it."), (ResourceError("no room."), 4, "no room."),
+    (MemoryError("2 GB"), 4, "memory ran out (2 GB)"), (ZeroDivisionError("by 0"), 1, "unexpected ZeroDivisionError: by 0.")])
+def test_a_stage_that_fails_costs_no_other_and_gives_the_exit_code(error, code, words, photos, made, monkeypatch, capsys):
     def fail():
         raise error
     with monkeypatch.context() as once:
@@ -220,8 +222,10 @@ def test_a_stage_that_fails_costs_no_other_and_gives_the_exit_code(error, code, 
         assert reconstruct(photos, "--out", "r", "--json") == code
     out, err = capsys.readouterr()
     result = json.loads(out)
-    assert made == [name for name in NAMES if name != "mesh"] and f"mesh      not made: {error}\n" in err
-    assert result["failed"] == {"mesh": {"error": str(error), "exit_code": code}} and result["exit_code"] == code
+    assert made == [name for name in NAMES if name != "mesh"] and f"mesh      not made: {words}" in err
+    assert ("Traceback" in err) == (code == 1), "the way to a fault of ours is shown"
+    assert result["failed"]["mesh"]["error"].startswith(words) and result["failed"]["mesh"]["exit_code"] == code
+    assert result["exit_code"] == code
     assert result["report"] == "r/report.out" and "mesh" not in result["stages"]
     made.clear()
     assert reconstruct(photos, "--out", "r") == 0

@@ -15,13 +15,14 @@ MODEL_NAMES = {
 }
 MODEL_SIZES = {0: 3, 1: 4, 2: 4, 3: 5, 4: 8, 5: 8, 6: 12, 7: 5, 8: 4, 9: 5, 10: 12,  # numbers that a model has;
                11: 16, 12: 4, 13: 5, 14: 3, 15: 4, 16: 6, 17: 2}  # binary readers need them all to find the next camera
-ONE_FOCAL = {0, 2, 3, 8, 9}  # models with one focal length for both axes
+NOT_READ = {11, 12, 13, 16}
+ONE_FOCAL = {0, 2, 3, 8, 9, 14}  # models with one focal length for both axes
 
 
 def camera_from_colmap(model_id: int, width: int, height: int, params: Sequence[float]) -> Camera:
     """The camera of a COLMAP model with its parameters in COLMAP's order; DataError for models that are not read."""
     name = MODEL_NAMES.get(model_id, f"number {model_id}")
-    if model_id not in MODEL_NAMES or 11 <= model_id <= 16:
+    if model_id not in MODEL_NAMES or model_id in NOT_READ:
         raise DataError(f"the camera model {name} of COLMAP is not read: use one of {_readable_models()} "
                         "(colmap model_converter and image_undistorter change the model).")
     params = [float(value) for value in params]
@@ -57,7 +58,7 @@ def _lens(model_id: int, k: Sequence[float]) -> Lens:
             return Lens(radial=_padded(k[:2]), tangential=(k[2], k[3]))
         case "FULL_OPENCV":
             return Lens(radial=(k[0], k[1], k[4], 0.0), denominator=(k[5], k[6], k[7]), tangential=(k[2], k[3]))
-        case "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE" | "OPENCV_FISHEYE":
+        case "SIMPLE_FISHEYE" | "FISHEYE" | "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE" | "OPENCV_FISHEYE":
             return Lens("fisheye", radial=_padded(k))
         case "THIN_PRISM_FISHEYE":
             return Lens("fisheye", (k[0], k[1], k[4], k[5]), tangential=(k[2], k[3]), prism=(k[6], 0.0, k[7], 0.0))
@@ -74,7 +75,7 @@ def _padded(k: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _readable_models() -> str:
-    return ", ".join(name for number, name in MODEL_NAMES.items() if not 11 <= number <= 16)
+    return ", ".join(name for number, name in MODEL_NAMES.items() if number not in NOT_READ)
 
 
 def colmap_model(camera: Camera | StatedCamera) -> tuple[int, tuple[float, ...]]:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import unicodedata
 from pathlib import Path
 
 from nerf_app.errors import DataError
@@ -93,7 +94,8 @@ def name_of(root: Path, path: Path) -> str:
 
 
 def photo(root: Path, stated: str, settings: SceneSettings, where: str, default_suffix: str = "") -> Path:
-    """The photo that a file names, perhaps with .jpg for .JPG or without its suffix: the first spelling that exists.
+    """The photo that a file names, perhaps with .jpg for .JPG, without its suffix, or with its accents spelled as another
+    system does (macOS writes "u" and two dots for "ü"): the first spelling that exists.
 
     Where none does: as stated, with `default_suffix` in place of a missing suffix.
     """
@@ -103,7 +105,8 @@ def photo(root: Path, stated: str, settings: SceneSettings, where: str, default_
         candidates, default_suffix = (stated, stem + suffix.lower(), stem + suffix.upper()), ""
     else:
         candidates = (stated, *(stated + suffix for suffix in SPELLED_SUFFIXES + UNREAD_SUFFIXES))
-    chosen = next((name for name in candidates if os.path.isfile(root / name)), stated + default_suffix)
+    spellings = (unicodedata.normalize(form, name) if form else name for form in ("", "NFC", "NFD") for name in candidates)
+    chosen = next((name for name in spellings if os.path.isfile(root / name)), stated + default_suffix)
     return inside(root, chosen, settings, where)
 
 

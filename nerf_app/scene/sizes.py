@@ -56,6 +56,8 @@ def fit_camera(photo: str, stated: StatedCamera, header: PhotoHeader) -> Fit:
     remarks = []
     if orientation != 1:
         remarks.append("turned as EXIF says")
+    elif header.orientation != 1 and same_shape(header.upright_size, stated_size):
+        remarks.append("EXIF asks for a turn, but as stored they have the stated size as well: left as stored")
     if turned != stated_size:
         remarks.append(f"intrinsics scaled from {stated_size[0]}×{stated_size[1]} to {turned[0]}×{turned[1]}")
     focal_x, focal_y = _focal_lengths(photo, stated, stated_size, header)

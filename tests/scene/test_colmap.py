@@ -11,7 +11,7 @@ from nerf_app.errors import DataError
 from nerf_app.scene import colmap
 from nerf_app.scene.camera import Lens
 from nerf_app.scene.colmap_files import read_cameras, read_images, read_points
-from nerf_app.scene.colmap_models import MODEL_NAMES, MODEL_SIZES
+from nerf_app.scene.colmap_models import MODEL_NAMES, MODEL_SIZES, NOT_READ
 from nerf_app.scene.listing import StatedCamera
 from nerf_app.scene.settings import SceneSettings
 from tests.requires import requires
@@ -221,7 +221,7 @@ def test_every_models_numbers_are_read_and_unreadable_models_are_named(tmp_path,
     params = (640.0, 480.0) if model == 17 else tuple(0.01 * (i + 1) for i in range(MODEL_SIZES[model]))
     write(tmp_path / "sparse", cameras=CAMERAS | {9: (model, 640, 480, params)}, photos=images(cameras=(3, 3, 9)))
     assert read_cameras(tmp_path / "sparse")[9].params == params
-    if 11 <= model <= 16:
+    if model in NOT_READ:
         with pytest.raises(DataError, match=f"camera 9: .*{MODEL_NAMES[model]}"):
             colmap.read(tmp_path, SETTINGS)
         write(tmp_path / "sparse", cameras=CAMERAS | {9: (model, 640, 480, params)}, photos=images()[:2])  # that nobody uses

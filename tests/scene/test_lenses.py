@@ -5,7 +5,7 @@ import torch
 
 from nerf_app.errors import DataError
 from nerf_app.scene.camera import LENS_FAMILIES, Camera, Lens
-from nerf_app.scene.colmap_models import MODEL_NAMES, camera_from_colmap
+from nerf_app.scene.colmap_models import MODEL_NAMES, NOT_READ, camera_from_colmap
 from nerf_app.scene.lenses import CameraBatch, valid_radius
 from tests.requires import requires
 
@@ -24,6 +24,8 @@ COLMAP_PARAMS = {
     8: (420.0, *CENTRE, 0.07),
     9: (420.0, *CENTRE, 0.07, -0.02),
     10: (*FOCAL, *CENTRE, 0.05, -0.02, 0.003, -0.002, 0.006, -0.001, 0.004, -0.003),
+    14: (420.0, *CENTRE),
+    15: (*FOCAL, *CENTRE),
     17: (640.0, 480.0),
 }
 LENSES = {
@@ -268,7 +270,7 @@ def test_every_family_has_a_lens_here():
     assert {lens.family for lens in LENSES.values()} == set(LENS_FAMILIES)
 
 
-@pytest.mark.parametrize("model_id", range(11, 17))
+@pytest.mark.parametrize("model_id", sorted(NOT_READ))
 def test_a_model_that_is_not_read_is_named(model_id):
     with pytest.raises(DataError, match=MODEL_NAMES[model_id]):
         camera_from_colmap(model_id, 640, 480, [1.0] * 16)

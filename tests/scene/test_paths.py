@@ -1,4 +1,5 @@
 import os
+import unicodedata
 
 import pytest
 
@@ -87,6 +88,13 @@ def test_a_photo_named_without_suffix_is_found_with_the_one_it_has(root):
     stems = ("1", "2", "3", "shot.5", "4", "1.jpg", "7.JPG")
     found = [photo(root, f"images/{stem}", PLAIN, "here", ".png").name for stem in stems]
     assert found == ["1.jpg", "2.webp", "3.tif", "shot.5.png", "4.png", "1.jpg", "7.JPG"]
+
+
+@pytest.mark.parametrize("stated, on_disk", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_photo_is_found_however_its_accents_are_spelled(root, stated, on_disk):
+    (root / "images" / unicodedata.normalize(on_disk, "Tür é.jpg")).touch()
+    found = photo(root, "images/" + unicodedata.normalize(stated, "Tür é"), PLAIN, "here")
+    assert found.name == unicodedata.normalize(on_disk, "Tür é.jpg") and found.exists()
 
 
 def test_photo_folders_are_those_that_hold_photos_the_largest_first(root):

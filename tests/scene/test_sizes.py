@@ -48,6 +48,13 @@ def test_a_photo_that_agrees_as_stored_is_never_turned(orientation):
     assert fit_camera("a.jpg", STATED, PhotoHeader(800, 600, orientation)).orientation == 1
 
 
+@pytest.mark.parametrize("orientation, size, is_said", [
+    (1, (800, 600), False), (3, (800, 600), True), (6, (800, 600), False), (6, (700, 700), True)])
+def test_a_turn_that_the_stated_size_does_not_decide_is_said(orientation, size, is_said):
+    fit = fit_camera("a.jpg", StatedCamera(*size, 1000.0), PhotoHeader(*size, orientation))
+    assert fit.orientation == 1 and any("left as stored" in remark for remark in fit.remarks) == is_said
+
+
 def test_swapped_sides_without_exif_name_both_sizes():
     with pytest.raises(DataError, match=r"a\.jpg is 600×800 but its camera says 800×600"):
         fit_camera("a.jpg", STATED, PhotoHeader(600, 800))
