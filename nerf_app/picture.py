@@ -8,9 +8,8 @@ import torch
 
 from nerf_app.fields.shading import coded
 from nerf_app.model import RadianceModel
-from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays, cast_rays
-from nerf_app.render import Rendering, over
+from nerf_app.render import Rendering, distance_of_light, over
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 
@@ -18,6 +17,7 @@ CHUNK = 8192  # rays at once
 GPU_CHUNK = 1 << 17  # on a GPU, which a chunk of the other size would not fill
 EDGE = 0.2  # of full brightness: where neighbours differ by more, the ray through a pixel's middle does not speak for all of it
 AROUND = ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))  # pixels from the middle: what else is asked there
+FRONT = 0.3  # part of a ray's light that is stopped at the surface of a bounded scene
 NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks for it
 
 
@@ -27,7 +27,7 @@ class Picture:
 
     rgb: np.ndarray  # [H, W, 3] float32 0...1, in front of the background
     alpha: np.ndarray  # [H, W] float32
-    z_depth: np.ndarray  # [H, W] float32, along the camera's axis, to where half the light is stopped
+    z_depth: np.ndarray  # [H, W] float32, along the camera's axis, to the surface (see surface_distance)
     range: np.ndarray  # [H, W] float32, the same along the ray
     mean_range: np.ndarray  # [H, W] float32, along the ray, to where the light is stopped on average
     confidence: np.ndarray  # [H, W] float32: the part of the light that is stopped within NEARBY of the range
@@ -112,12 +112,12 @@ class _View:
 def _values(rays: Rays, seen: Rendering, view: _View, scene_units_per_unit: float) -> torch.Tensor:
     """[R, 12] what a picture says of each pixel, in the order of its fields; with a surface's parts [R, 19]."""
     normals = torch.zeros_like(seen.rgb) if seen.normals is None else seen.normals
-    distance = seen.median_distance / scene_units_per_unit
+    distance = surface_distance(seen, view.model) / scene_units_per_unit
     mean = torch.where(distance.isnan(), distance, seen.distance / scene_units_per_unit)
     surface = seen.surface
     parts = [] if surface is None else [coded(surface.diffuse), coded(surface.specular), surface.roughness[:, None]]
     return torch.cat([view.colours(seen), (distance * rays.z_per_distance)[:, None], distance[:, None], mean[:, None],
-                      _light_near_median(seen, view.model.ops), rays.is_valid[:, None], normals, *parts], 1)
+                      _light_near_surface(seen, view.model), rays.is_valid[:, None], normals, *parts], 1)
 
 
 def _edges(colours: torch.Tensor) -> torch.Tensor:
@@ -127,17 +127,26 @@ def _edges(colours: torch.Tensor) -> torch.Tensor:
     return ((most + least).amax(0) > EDGE).reshape(-1)
 
 
-def _light_near_median(seen: Rendering, ops: Backend) -> torch.Tensor:
-    """[R, 1] part of each ray's light, 0...1, that is stopped within NEARBY of its median; 0 where there is no median.
+def surface_distance(seen: Rendering, model: RadianceModel) -> torch.Tensor:
+    """[R] scene units: where half of a ray's light is stopped, in a bounded scene FRONT of it; NaN where less than half is.
+
+    What was cut out along its outlines has a skin of haze: rays along its rim pass through so much of it that the outlines are
+    right, while rays from the front go through a pixel's width of it before half of their light is stopped.
+    """
+    return distance_of_light(seen, FRONT) if model.space.is_bounded else seen.median_distance
+
+
+def _light_near_surface(seen: Rendering, model: RadianceModel) -> torch.Tensor:
+    """[R, 1] part of each ray's light, 0...1, that is stopped within NEARBY of the surface; 0 where there is none.
 
     A wall gives 1, uniform fog 0.7 %, a haze before a wall what it lets through. Light is taken as stopped evenly within
     a sample, so a depth is never surer than its samples are short.
     """
     samples = seen.samples
-    median = samples.of_rays(seen.median_distance[:, None])[:, 0]  # [S] scene units
-    inside = torch.minimum(samples.t_ends, (1 + NEARBY) * median) - torch.maximum(samples.t_starts, (1 - NEARBY) * median)
+    place = samples.of_rays(surface_distance(seen, model)[:, None])[:, 0]  # [S] scene units
+    inside = torch.minimum(samples.t_ends, (1 + NEARBY) * place) - torch.maximum(samples.t_starts, (1 - NEARBY) * place)
     near = (inside / (samples.t_ends - samples.t_starts).clamp(min=1e-12)).clamp(0.0, 1.0).nan_to_num(0.0)
-    return ops.composite.accumulate(seen.weights, near[:, None], samples.ray_indices, samples.n_rays)
+    return model.ops.composite.accumulate(seen.weights, near[:, None], samples.ray_indices, samples.n_rays)
 
 
 def unseen_pixels(camera: Camera) -> np.ndarray:

@@ -71,6 +71,24 @@ def over(rendering: Rendering, background: Tensor) -> Tensor:
     return rendering.rgb + (1.0 - rendering.opacity[:, None]) * background
 
 
+def distance_of_light(seen: Rendering, part: float) -> Tensor:
+    """[R] scene units: where a part of each ray's light is stopped; NaN where less than half of all is.
+
+    Inside a sample light fades exponentially, from what is left in front of it to what is left behind.
+    """
+    samples, weights = seen.samples, seen.weights.double()
+    sums = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # [S + 1] over all rays
+    ahead = sums[:-1] - samples.of_rays(sums[samples.ray_starts][:, None])[:, 0]  # [S] on the sample's own ray
+    is_there = (ahead < part) & (ahead + weights >= part) & (samples.ray_indices < samples.n_rays)
+    before = 1.0 - ahead[is_there]
+    behind = (before - weights[is_there]).clamp(min=torch.finfo(seen.weights.dtype).eps)  # a weight knows no more digits
+    inside = (torch.log(before / (1.0 - part)) / torch.log(before / behind)).to(samples.t_starts.dtype)
+    starts, ends = samples.t_starts[is_there], samples.t_ends[is_there]
+    distance = starts.new_full((samples.n_rays,), torch.nan)
+    distance[samples.ray_indices[is_there]] = starts + inside * (ends - starts)
+    return torch.where(seen.opacity >= 0.5, distance, torch.nan)
+
+
 def _normals(positions: Tensor, density: Tensor, weights: Tensor, samples: Samples, ops: Backend) -> Tensor:
     (gradient,) = torch.autograd.grad(density, positions, torch.ones_like(density), retain_graph=torch.is_grad_enabled())
     normals = -torch.nn.functional.normalize(gradient, dim=1)  # [S, 3] density falls outwards

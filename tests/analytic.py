@@ -62,6 +62,10 @@ class AnalyticModel:
     ops: Backend
     samples: int = 128
 
+    @property
+    def space(self) -> Space:
+        return self.field.space
+
     def render(self, rays: Rays, *, with_normals: bool = False) -> Rendering:
         samples = spread_evenly(rays, self.field.space, self.samples, None)
         return render_samples(rays, samples, self.field, self.field.space, self.ops, with_normals=with_normals)

@@ -6,7 +6,7 @@ from nerf_app import picture
 from nerf_app.model import RadianceModel
 from nerf_app.picture import render_picture, unseen_pixels
 from nerf_app.rays import cast_rays, view_rays
-from nerf_app.render import over
+from nerf_app.render import distance_of_light, over
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.lenses import CameraBatch
 from tests.analytic import AnalyticModel, ball, reference_ops
@@ -31,7 +31,7 @@ def test_a_picture_is_what_each_of_its_pixels_shows_alone(model):
         rgb = over(seen, torch.tensor([0.2, 0.4, 0.8]))[0].numpy()
         assert np.allclose(whole.rgb[row, column], rgb, atol=1e-6)
         assert np.isclose(whole.alpha[row, column], float(seen.opacity), atol=1e-6)
-        assert np.isclose(whole.range[row, column], float(seen.median_distance), equal_nan=True)
+        assert np.isclose(whole.range[row, column], float(distance_of_light(seen, picture.FRONT)), equal_nan=True)
 
 
 def test_where_neighbours_differ_a_pixel_is_the_mean_of_five_rays_and_elsewhere_it_is_one(model):

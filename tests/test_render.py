@@ -7,7 +7,7 @@ import torch
 from nerf_app import render
 from nerf_app.ops.composite.reference import DARK
 from nerf_app.rays import Rays, cast_rays
-from nerf_app.render import SEEN, over, render_samples
+from nerf_app.render import SEEN, distance_of_light, over, render_samples
 from nerf_app.sampling.samples import Samples
 from nerf_app.sampling.uniform import spread_evenly
 from nerf_app.scene.camera import Camera
@@ -34,6 +34,9 @@ def test_fog_in_the_box_hides_as_much_as_it_should_however_it_is_cut(density, co
     median = near + math.log(2.0) / density
     assert torch.equal(seen.median_distance.isnan(), opacity < 0.5)
     assert torch.allclose(seen.median_distance, torch.where(opacity < 0.5, torch.nan, median), atol=1e-3, equal_nan=True)
+    assert torch.allclose(distance_of_light(seen, 0.5), seen.median_distance, atol=1e-3, equal_nan=True)
+    front = torch.where(opacity < 0.5, torch.nan, near - math.log(0.7) / density)
+    assert torch.allclose(distance_of_light(seen, 0.3), front, atol=1e-3, equal_nan=True)
     assert torch.allclose(seen.weights.view(50, count).sum(1), seen.opacity, atol=1e-5)
 
 

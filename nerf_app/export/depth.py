@@ -1,7 +1,8 @@
 """Depth maps: how far away things are at each pixel of a photo, or of a path's pictures, and how surely.
 
-*z* is counted along the camera's axis, *range* along the pixel's ray. *Median* is where half of the light is stopped,
-*mean* where it is stopped on average. Lengths are input units, but for the 16-bit pictures once a metric scale is known.
+*z* is counted along the camera's axis, *range* along the pixel's ray, both to the surface (`picture.surface_distance`);
+their *mean* is where the light is stopped on average. Lengths are input units, but for the 16-bit pictures once a metric
+scale is known.
 Where less than half of the light is stopped nothing is known: NaN in the float files, 0 in the pictures.
 """
 

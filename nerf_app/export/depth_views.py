@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nerf_app.errors import DataError
 from nerf_app.rays import view_rays
-from nerf_app.render import Rendering
+from nerf_app.render import Rendering, distance_of_light
 from nerf_app.sampling.contraction import Limits, Space
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nerf_app.run import Run
 
 FIRST_LIGHT = {True: 0.2, False: 0.3}  # by whether a scene is bounded: part of the light that is stopped at a surface
-OPAQUE, EMPTY = 0.5, 0.1  # stopping more than that is a surface, less is nothing; what lies between is left open
+EMPTY = 0.1  # light that is stopped: less is nothing; from there to the half it is left open what is there
 FINER = 8.0  # than its photo a picture may be: a field is known between pixels too, and a voxel needs a ray of its own
 CHUNK = 8192  # rays
 WIDEST = 2.0  # tangent from a pinhole's axis; what sees farther is looked at through the sides of a cube
@@ -182,21 +182,11 @@ def _depth(run: "Run", model: "RadianceModel", view: View, camera: Camera, pose:
     with torch.no_grad():
         for chunk in pixels[is_seen].split(CHUNK):
             rays = view_rays(pinhole, poses, 0, chunk // camera.width, chunk % camera.width)
-            depth[chunk] = _distance_of_light(model.render(rays), FIRST_LIGHT[run.is_bounded]) * rays.z_per_distance
+            depth[chunk] = _surface(model.render(rays), FIRST_LIGHT[run.is_bounded]) * rays.z_per_distance
     depth = depth.cpu().numpy().reshape(camera.height, camera.width)
     return (depth / run.normalisation.scale).astype(np.float32)
 
 
-def _distance_of_light(seen: Rendering, part: float) -> Tensor:
+def _surface(seen: Rendering, part: float) -> Tensor:
     """[R] scene units: where a part of a ray's light is stopped; infinite where hardly any is at all, NaN in between."""
-    samples = seen.samples
-    weights = seen.weights.double()
-    sums = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # [S + 1] over all rays
-    ahead = sums[:-1] - samples.of_rays(sums[samples.ray_starts][:, None])[:, 0]  # [S] on the sample's own ray
-    is_there = (ahead < part) & (ahead + weights >= part) & (samples.ray_indices < samples.n_rays)
-    inside = ((part - ahead) / weights)[is_there]
-    starts, ends = samples.t_starts[is_there], samples.t_ends[is_there]
-    distance = torch.full_like(seen.opacity, torch.nan)
-    distance[samples.ray_indices[is_there]] = starts + inside.to(starts.dtype) * (ends - starts)
-    distance = torch.where(seen.opacity >= OPAQUE, distance, torch.nan)
-    return torch.where(seen.opacity <= EMPTY, torch.inf, distance)
+    return torch.where(seen.opacity <= EMPTY, torch.inf, distance_of_light(seen, part))

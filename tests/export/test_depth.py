@@ -14,7 +14,7 @@ from nerf_app.export.crop import Box
 from nerf_app.export.depth import known_words, shots_of_path, shots_of_split, write_depth
 from nerf_app.export.float_files import FLOAT_FILES
 from nerf_app.export.path_files import CameraPath, PathCamera
-from nerf_app.picture import NEARBY, pixel_directions
+from nerf_app.picture import FRONT, NEARBY, pixel_directions
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.scene import View
 from tests.analytic import UNBOUNDED, AnalyticField, fog, orange
@@ -91,14 +91,14 @@ def test_a_point_made_from_the_sidecar_and_the_files_lies_on_the_ball(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(points - CENTRE, axis=1), 1.0, atol=0.015)
 
 
-def test_in_uniform_fog_the_median_is_where_half_the_light_is_gone_however_long_the_samples_are(tmp_path):
+def test_in_uniform_fog_a_depth_ends_where_the_front_of_the_light_is_gone_however_long_the_samples_are(tmp_path):
     density, begin = 12.0, 0.05 * 2.0  # per scene unit; where rays begin, input units
     shots = {"fog": PathCamera(CAMERA, IN_THE_MIDDLE)}
     for samples in (3, 200):
         run = field_run([], fog(density), samples)
         write_depth(run, shots, tmp_path, QUIET)
-        median = np.load(tmp_path / "fog.range.npy")
-        np.testing.assert_allclose(median, begin + 2.0 * math.log(2.0) / density, rtol=1e-3)
+        front = np.load(tmp_path / "fog.range.npy")
+        np.testing.assert_allclose(front, begin - 2.0 * math.log(1.0 - FRONT) / density, rtol=1e-3)
     mean = np.load(tmp_path / "fog.mean_range.npy")
     np.testing.assert_allclose(mean, begin + 2.0 / density, rtol=5e-3)
 
@@ -109,7 +109,7 @@ def test_confidence_is_the_light_stopped_near_the_depth_in_fog_at_walls_and_behi
         assert picture.confidence.shape == (30, 40) and 0.0 <= picture.confidence.min() <= picture.confidence.max() <= 1.00001
         return float(picture.confidence[15, 20]), float(picture.range[15, 20]) / 2.0
     sure, distance = middle(fog(12.0))
-    assert sure == pytest.approx(math.sinh(12.0 * NEARBY * distance), rel=1e-3)
+    assert sure == pytest.approx(2.0 * (1.0 - FRONT) * math.sinh(12.0 * NEARBY * distance), rel=1e-3)
     sure, distance = middle(wall(0.5))
     assert sure == pytest.approx(1.0, abs=1e-3) and distance == pytest.approx(0.5, abs=1e-3)
     tau = 0.6 * (0.99 * 0.5 - 0.05)  # of the haze before the wall: its light is stopped far from the wall

@@ -83,7 +83,7 @@ class Half:
 def test_a_crop_keeps_what_it_contains_and_an_empty_one_is_an_error():
     run = field_run(around(), samples=100)
     points = fuse_points(run, 1000, Half(), QUIET).points
-    assert len(points) > 600 and points[:, 0].min() > CENTRE[0]
+    assert len(points) > 500 and points[:, 0].min() > CENTRE[0]
     nowhere = Half()
     nowhere.contains = lambda points: np.zeros(len(points), bool)
     with pytest.raises(DataError, match="no point inside the crop is seen by 3 training views at one place"):
