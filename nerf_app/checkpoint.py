@@ -184,7 +184,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], Header]:
                 raise DataError(f"{path} is no scene file of nerf_app: its header is missing.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is damaged or no scene file ({_one_line(error)}).") from error
+        raise DataError(f"{path} is damaged or no scene file ({_one_line(error)}): copy it again, or train anew.") from error
     _check(path, metadata, _checksum(text, sorted(tensors.items())))
     return tensors, _header(path, text)
 

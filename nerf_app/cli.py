@@ -57,8 +57,14 @@ TRAINING = BUDGET | {"--clock": "training.clock"} | READING | {
     "--field": "field.kind", "--appearance": "field.appearance", "--mirror": "scene.mirror", "--exposure": "photos.exposure"}
 
 
+def add_scene(parser: Parser) -> None:
+    parser.add_argument("scene", type=Path, metavar="SCENE",
+                        help="photos with poses: a folder of Blender, nerfstudio, instant-ngp, COLMAP or LLFF, or its "
+                             "transforms.json")
+
+
 def declare_train(parser: Parser) -> None:
-    parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
+    add_scene(parser)
     add_settings(parser, TRAINING)
 
 
@@ -81,13 +87,14 @@ def declare_process(parser: Parser) -> None:
 def declare_resume(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, as `train` printed it")
     parser.add_argument("--scene", type=Path, metavar="DIR", help="where the photos are now, if they were moved")
-    add_settings(parser, BUDGET)
+    add_settings(parser, BUDGET, "the run's own")
 
 
 def declare_render(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, as `train` printed it")
     parser.add_argument("--path", default="orbit", metavar="KIND|FILE",
-                        help="orbit, spiral, interpolate, train, or a camera file of nerfstudio or instant-ngp (default orbit)")
+                        help="orbit, spiral, interpolate (from photo to photo), train (the photos' own cameras), or a camera "
+                             "file of nerfstudio or instant-ngp (default orbit)")
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels (default: the photos', at most 1280)")
     parser.add_argument("--fps", type=positive, default=24.0, metavar="N", help="frames a second (default 24)")
     parser.add_argument("--seconds", type=positive, default=6.0, metavar="N", help="length of a made-up path (default 6)")
@@ -107,13 +114,13 @@ def declare_eval(parser: Parser) -> None:
 
 
 def declare_convert(parser: Parser) -> None:
-    parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
+    add_scene(parser)
     parser.add_argument("--to", required=True, choices=FORMATS, metavar="|".join(FORMATS), help="the format to write")
     add_settings(parser, READING)
 
 
 def declare_check(parser: Parser) -> None:
-    parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of posed photos, or its transforms.json")
+    add_scene(parser)
     parser.add_argument("--fix", type=Path, metavar="DIR", help="write a corrected copy there; photos are linked, not copied")
     add_settings(parser, {flag: READING[flag] for flag in ("--masks", "--allow-outside-root")})
 
@@ -342,34 +349,49 @@ class Command:
 
     help: str
     takes: str
+    out: str  # what --out is, and what holds without it
     declare: Callable[[Parser], None]
     function: Callable[[argparse.Namespace], int]
 
 
+RUN_FOLDER = "folder of the run (default: a new one below runs/)"
 COMMANDS = {
-    "reconstruct": Command("the whole job, from photos to film, mesh and report", "SCENE", declare_reconstruct, reconstruct),
-    "process": Command("photos without poses, or a video, become a scene", "PHOTOS|VIDEO", declare_process, process),
-    "train": Command("a posed photo folder becomes a radiance field in a run folder", "SCENE", declare_train, train),
-    "resume": Command("go on with an interrupted or finished training", "RUN", declare_resume, resume),
-    "render": Command("a video or frames of new views along a camera path", "RUN", declare_render, render),
-    "export": Command("mesh, depth, points or cameras for other programs", "RUN KIND", declare_export, export),
-    "eval": Command("PSNR and SSIM of photos that training never saw", "RUN", declare_eval, evaluate),
-    "check": Command("what is wrong with a scene, and the cure, without training", "SCENE", declare_check, check),
-    "convert": Command("the same cameras and photos in another format's files", "SCENE --to FORMAT", declare_convert, convert),
-    "doctor": Command("versions, what computes here and how fast, every setting", "", declare_doctor, doctor),
+    "reconstruct": Command("the whole job, from photos to film, mesh and report", "SCENE", RUN_FOLDER,
+                           declare_reconstruct, reconstruct),
+    "process": Command("photos without poses, or a video, become a scene", "PHOTOS|VIDEO",
+                       "folder of the scene (default scenes/NAME)", declare_process, process),
+    "train": Command("photos with poses become a radiance field in a run folder", "SCENE", RUN_FOLDER, declare_train, train),
+    "resume": Command("go on with an interrupted or finished training", "RUN", "refused: it goes on in RUN itself",
+                      declare_resume, resume),
+    "render": Command("a video or frames of new views along a camera path", "RUN",
+                      "name of the video, NAME.mp4, and of a folder of frames, NAME.frames (default RUN/video/KIND)",
+                      declare_render, render),
+    "export": Command("mesh, depth, points or cameras for other programs", "RUN KIND",
+                      "file of a mesh or of points, folder of the others (default RUN/mesh/mesh.glb, RUN/depth, "
+                      "RUN/cloud/points.ply, RUN/cameras)", declare_export, export),
+    "eval": Command("PSNR and SSIM of photos that training never saw", "RUN",
+                    "JSON file of the scores (default, of test photos: RUN/eval.json)", declare_eval, evaluate),
+    "check": Command("what is wrong with a scene, and the cure, without training", "SCENE",
+                     "picture of cameras, points and box (default NAME-check.png)", declare_check, check),
+    "convert": Command("the same cameras and photos in another format's files", "SCENE --to FORMAT",
+                       "folder of the new scene (default NAME-FORMAT)", declare_convert, convert),
+    "doctor": Command("versions, what computes here and how fast, every setting", "", "file of the text (default: stdout)",
+                      declare_doctor, doctor),
 }
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, flags in any order behind the command."""
-    parser = Parser("nerf-app", description="Posed photos in; new views, depth, a mesh and numbers out.", allow_abbrev=False)
+    parser = Parser("nerf-app", description="Posed photos in; new views, depth, a mesh and numbers out.", allow_abbrev=False,
+                    epilog="`nerf-app COMMAND --help` lists its flags. Exit codes: 0 done, 1 a fault of ours, 2 usage, 3 data, "
+                           "4 disk or memory, 5 missing part, 6 diverged, 129/130/143 interrupted.")
     parser.add_argument("--version", action="version", version=f"nerf_app {nerf_app.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         usage = f"nerf-app {name} [flags] {command.takes}".rstrip()
         sub = commands.add_parser(name, help=command.help, description=command.help, usage=usage, allow_abbrev=False)
         command.declare(sub)
-        add_common(sub)
+        add_common(sub, command.out)
         sub.set_defaults(function=command.function, parser=sub)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:

@@ -43,22 +43,23 @@ class Override(argparse.Action):
         namespace.overrides = [*namespace.overrides, (name.strip(), text.strip())]
 
 
-def add_settings(parser: argparse._ActionsContainer, flags: dict[str, str]) -> None:
-    """Flags that are settings under a shorter name."""
+def add_settings(parser: argparse._ActionsContainer, flags: dict[str, str], default_words: str | None = None) -> None:
+    """Flags that are settings under a shorter name; `default_words` say what holds where the settings' defaults do not."""
     table = settings_table()
     for flag, name in flags.items():
         field = table[name]
-        default = "" if field.default is None or field.default is False else f" (default {field.default})"
+        default = "" if field.default is None or field.default is False else field.default
+        default = f" (default: {default_words})" if default_words else f" (default {default})" if default != "" else ""
         more = {"nargs": 0} if field.type is bool else {"metavar": "|".join(field.metadata["choices"] or ()) or "VALUE"}
         parser.add_argument(flag, action=Override, const=name, dest="overrides",
                             help=(field.metadata["text"] + default).replace("%", "%%"), **more)
 
 
-def add_common(parser: Parser) -> None:
-    """What every command takes."""
+def add_common(parser: Parser, out: str) -> None:
+    """What every command takes; `out` says what goes where without --out."""
     group = parser.add_argument_group("flags of every command")
-    group.add_argument("--out", type=Path, metavar="PATH", help="where the result goes")
-    group.add_argument("--preset", metavar="NAME", help="settings that differ from base: one of ours by name, or a .yaml file")
+    group.add_argument("--out", type=Path, metavar="PATH", help=out)
+    group.add_argument("--preset", metavar="NAME", help="settings that differ from base: nerf, reflective, or a .yaml file")
     group.add_argument("--set", action=Override, dest="overrides", metavar="KEY=VALUE",
                        help="any setting by its full name (`nerf-app doctor --settings` lists them); repeatable")
     add_settings(group, EVERY_COMMAND)

@@ -424,8 +424,8 @@ def _mirror(scene: Scene, config: Config) -> FlatMirror | None:
 def _scene_path(folder: Path, header: Header, scene_path: str | Path | None) -> Path:
     path = Path(scene_path) if scene_path is not None else Path(os.path.normpath(folder / header.scene_path))
     if not path.exists():
-        raise DataError(f"{folder} was trained on photos in {header.scene_path} (seen from the run folder), which is not there "
-                        "now: give their folder with --scene DIR.")
+        raise DataError(f"the photos that {folder} was trained on are not in {shown(path)}: give their folder with --scene DIR "
+                        f"(the whole job: `nerf-app reconstruct DIR --out {folder}`).")
     return path
 
 

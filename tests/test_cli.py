@@ -73,6 +73,14 @@ def test_help_lists_the_commands_that_exist_and_no_others():
                                            "check", "convert", "doctor"]
 
 
+def test_help_says_of_every_command_where_its_result_goes_and_names_every_preset():
+    train, resume = (" ".join(run(name, "--help").stdout.split()) for name in ("train", "resume"))
+    assert all(re.search("default|refused", command.out) for command in cli.COMMANDS.values())
+    assert cli.COMMANDS["train"].out in train and cli.COMMANDS["resume"].out in resume
+    assert all(path.stem in train for path in Path(ROOT, "configs").glob("*.yaml"))
+    assert "(default 5.0)" in train and "(default: the run's own)" in resume and "(default 5.0)" not in resume
+
+
 def test_every_command_takes_the_common_flags():
     given = ["--out", "o", "--seed", "3", "--threads", "2", "--device", "cpu", "--backend", "reference", "--preset", "nerf",
              "--set", "scene.test=none", "--set", "sampling.steps=99", "--json", "-v"]

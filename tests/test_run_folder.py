@@ -106,7 +106,7 @@ def test_photos_that_were_moved_are_asked_for_and_found_with_scene(tmp_path, own
     own_photos.rename(tmp_path / "away")
     run = look(tmp_path / "run")  # needs none
     for needs_photos in (lambda: finish(runs.resume(tmp_path / "run")), lambda: runs.load_scene_of(run)):
-        with pytest.raises(DataError, match=r"was trained on photos in \.\./photos .*, which is not there now: .* --scene DIR"):
+        with pytest.raises(DataError, match=r"the photos that .*run was trained on are not in .*/photos: .* --scene DIR"):
             needs_photos()
     assert finish(runs.resume(tmp_path / "run", tmp_path / "away"))[-1].step == 3
     assert look(tmp_path / "run").header.scene_path == "../away"
