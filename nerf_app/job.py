@@ -125,11 +125,11 @@ class Job:
 
     def plan(self, display: Display) -> None:
         """Loads the scene where no state tells of it, shares out the minutes, and says so."""
-        config, self.whole = self.config, Whole(display, {})
+        config, self.whole, spent = self.config, Whole(display, {}), 0.0
         ops = choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
         if checkpoint.has_state(self.folder):
             header = checkpoint.load(self.folder)[1]
-            views, is_bounded = header.scene_views(), header.is_bounded
+            views, is_bounded, spent = header.scene_views(), header.is_bounded, header.seconds
             if self.before is None and not self.record.asked:  # a run of `nerf-app train` keeps its own budget
                 self.is_new_wish = False
                 self.record = dataclasses.replace(self.record, training_minutes=header.config[MINUTES])
@@ -146,10 +146,11 @@ class Job:
             share = None if minutes is None else max(TRAINING_PART * minutes, minutes - others / 60.0)
             self.record = dataclasses.replace(self.record, training_minutes=share)
         waiting = {name: seconds for name, seconds in expected.items() if not (self.is_trained and name in self.record.done)}
-        training = 0.0 if self.is_trained else 60.0 * (self.record.training_minutes or 0.0)
+        training = 0.0 if self.is_trained else max(0.0, 60.0 * (self.record.training_minutes or 0.0) - spent)
+        is_over = self.is_trained or self.record.training_minutes is not None and not training
         self.whole.expect({TRAINING: training, **waiting})
         if waiting:
-            lasts = "" if self.is_trained else f"{duration(training)} of training, then " if training else "training, then "
+            lasts = "" if is_over else f"{duration(training)} of training, then " if training else "training, then "
             display.line(f"plan      {lasts}about {duration(sum(waiting.values()))} for {', '.join(waiting)}")
 
     def _find_poses(self, threads: int) -> None:

@@ -287,6 +287,13 @@ def test_a_run_of_train_gets_all_the_rest_and_keeps_its_training(photos, made, c
     assert made == NAMES and nerf_app.open_run("r").header.step == 2
 
 
+def test_a_plan_counts_what_is_left_of_the_training_alone(photos, made, capsys):
+    assert cli.main(["train", str(photos), "--out", "r", *FLAGS, "--minutes", "0.002"]) == 0
+    capsys.readouterr()
+    assert cli.main(["reconstruct", "r"]) == 0
+    assert "plan      about " in capsys.readouterr().err
+
+
 def test_a_list_of_test_photos_does_not_stop_the_second_call(photos, made):
     (photos / "kept.txt").write_text("photos/001.png\n")
     assert reconstruct(photos, "--out", "r", "--test", "kept.txt") == 0
