@@ -26,6 +26,7 @@ from nerf_app.flags import (
     add_common,
     add_settings,
     background,
+    channels,
     config_of,
     count,
     machine_alone,
@@ -100,10 +101,9 @@ def declare_render(parser: Parser) -> None:
     parser.add_argument("--seconds", type=positive, default=6.0, metavar="N", help="length of a made-up path (default 6)")
     parser.add_argument("--background", type=background, default="white", metavar="COLOUR",
                         help="white, black, #rrggbb, or transparent, which writes PNG frames (default white)")
-    parser.add_argument("--channel", action="append", metavar="KIND",
-                        choices=("rgb", "depth", "normals", "alpha", "diffuse", "specular", "roughness"),
+    parser.add_argument("--channel", action="append", type=channels, metavar="KIND[,KIND...]",
                         help="what is shown: rgb, depth, normals, alpha; of a reflective run also diffuse, specular, roughness; "
-                             "repeatable, one video each (default rgb)")
+                             "with commas between, side by side; repeatable, one video each (default rgb)")
     parser.add_argument("--frames", action="store_true", help="write numbered PNG frames; what is there already is kept")
 
 

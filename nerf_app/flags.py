@@ -18,6 +18,7 @@ from nerf_app.settings import MachineSettings
 if TYPE_CHECKING:
     from nerf_app.run import Run
 
+CHANNELS = ("rgb", "depth", "normals", "alpha", "diffuse", "specular", "roughness")  # that a film can show
 EVERY_COMMAND = {"--seed": "machine.seed", "--threads": "machine.threads", "--device": "machine.device",
                  "--backend": "machine.backend"}
 
@@ -101,6 +102,13 @@ def background(text: str) -> str:
         return text if text == "transparent" or ImageColor.getrgb(text) else ""
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be white, black, #rrggbb, a colour's name or transparent, got {text}") from None
+
+
+def channels(text: str) -> str:
+    """One of CHANNELS, or some with commas between."""
+    if not set(text.split(",")) <= set(CHANNELS):
+        raise argparse.ArgumentTypeError(f"must be some of {', '.join(CHANNELS)}, commas between, got {text}")
+    return text
 
 
 def overrides_of(args: argparse.Namespace) -> dict[str, Any]:

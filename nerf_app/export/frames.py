@@ -69,15 +69,17 @@ class Request:
 
 def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str], background: str, as_frames: bool,
                 on_frame: Callable[[int, int], None]) -> list[Path]:
-    """Render all of a path; returns the videos (`out`.mp4, `out`_depth.mp4, ...) or the folders of pictures, by channel.
+    """Render all of a path; returns the videos (`out`.mp4, `out`_depth.mp4, ...) or the folders of pictures, one a channel.
 
     Args:
         out: the video's name, with .mp4 or without.
-        channels: some of CHANNELS; those of PARTS only of a run with a reflective field.
+        channels: some of CHANNELS, a video each, or several with commas between, side by side in one; those of PARTS only of a
+            run with a reflective field.
         background: white, black, #rrggbb, a colour's name; or transparent, which gives pictures with straight alpha.
         on_frame: told (pictures done, of how many) after each.
     """
-    channels, paper = _checked_channels(channels, run), _paper(background)
+    films, paper = [tuple(film.split(",")) for film in dict.fromkeys(channels)], _paper(background)
+    channels = _checked_channels([channel for film in films for channel in film], run)
     is_kept = as_frames or paper is None
     sizes = {(one.camera.width, one.camera.height) for one in path.cameras}
     if len(sizes) > 1 and not is_kept:
@@ -94,9 +96,10 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
         _write_json(meaning, base.with_name(base.name + "_depth.json"))
     if is_kept:
         return [folder / channel for channel in channels]
-    videos = [base.with_name(base.name + ("" if channel == "rgb" else "_" + channel) + ".mp4") for channel in channels]
-    for channel, video in zip(channels, videos, strict=True):
-        write_video(_pictures(folder / channel, len(path.cameras)), video, path.fps)
+    videos = [base.with_name("_".join([base.name, *(film if film != ("rgb",) else ())]) + ".mp4") for film in films]
+    for film, video in zip(films, videos, strict=True):
+        parts = zip(*(_pictures(folder / channel, len(path.cameras)) for channel in film), strict=True)
+        write_video((np.concatenate(pictures, axis=1) for pictures in parts), video, path.fps)
     if not request.is_kept:
         _clear(folder)
     return videos

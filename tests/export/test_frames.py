@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nerf_app import flags
 from nerf_app.config import Config, with_overrides
 from nerf_app.errors import ResourceError, UsageError
-from nerf_app.export.frames import depth_colours, render_path
+from nerf_app.export.frames import CHANNELS, depth_colours, render_path
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.paths import camera_path
 from nerf_app.scene.camera import Camera, Lens
@@ -35,6 +36,20 @@ def test_a_video_for_each_channel_and_no_frames_stay(tmp_path):
     for path in made:
         with av.open(str(path)) as file:
             assert sum(1 for _ in file.decode(video=0)) == 5
+
+
+def test_channels_with_a_comma_between_are_side_by_side_in_one_video(tmp_path):
+    run = ball_run(tmp_path / "run")
+    made = rendered(run, tmp_path / "orbit", ("rgb,alpha", "alpha"))
+    assert [path.name for path in made] == ["orbit_rgb_alpha.mp4", "orbit_alpha.mp4"] and len(run.rendered) == 5
+    with av.open(str(made[0])) as both, av.open(str(made[1])) as alone:
+        left, right = np.split(next(both.decode(video=0)).to_ndarray(format="rgb24"), 2, axis=1)
+        expected = next(alone.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(right.astype(int) - expected).mean() < 2.0 < np.abs(left.astype(int) - expected).mean()  # lossy
+
+
+def test_the_command_line_knows_all_channels():
+    assert set(flags.CHANNELS) == set(CHANNELS)
 
 
 def test_parts_of_a_reflective_run_are_refused_for_another(tmp_path):
