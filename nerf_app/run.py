@@ -36,14 +36,13 @@ from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.scene.settings import NO_MIRROR
 from nerf_app.scene.writing import locked, write_bytes
 from nerf_app.settings import MachineSettings
-from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
 from nerf_app.training.heads import Chosen, chosen_head
-from nerf_app.training.loop import GOOD, OPTIMISER, Trainer
+from nerf_app.training.loop import GOOD, OPTIMISER, Trainer, photos_of
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import mean_of_known, psnr, ssim
 from nerf_app.training.schedule import Budget
-from nerf_app.training.validation import Validation, on_white
+from nerf_app.training.validation import on_white
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": (0.0, 0.0, 0.0)}
 METRICS, DIVERGED = "metrics.jsonl", "diverged.json"
@@ -157,17 +156,19 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         if mirror is not None:
             yield Note(f"mirror    {mirror.words(scene.normalisation.scale)}")
 
+        batches, validation, is_open = photos_of(scene, config, ops)
+        if is_open is not None:
+            yield Note(f"culled    {1 - is_open.float().mean():.0%} of the space, which too few training photos have in sight")
+
         def make_trainer(config: Config) -> Trainer:
             model = RadianceModel(config, scene.is_bounded, ops, len(scene.indices("train")))
             model.mirror = None if mirror is None else Mirror.of(mirror, ops.device)
-            return _trainer(model, scene, config)
+            return Trainer(model, batches, validation, config, is_open)
         if config.field.appearance == "auto":
             chosen = yield from chosen_head(config, make_trainer, ops.threads, stop)
         else:
             chosen = Chosen(config, make_trainer(config), 0.0)
         trainer, budget = chosen.trainer, Budget(chosen.config.training, ops.threads, chosen.seconds)
-        if trainer.culled:
-            yield Note(f"culled    {trainer.culled:.0%} of the space, which no training photo or too few of them have in sight")
         yield from _train_and_save(trainer, scene, chosen.config, folder, budget, stop)
 
 
@@ -189,7 +190,8 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
         _check_tensors(folder, tensors, header, config, is_resumed=True)
         scene = _known_scene(path, config, header)
         ops = _backend(config)
-        trainer = _trainer(RadianceModel(config, header.is_bounded, ops, header.n_training), scene, config)
+        batches, validation, is_open = photos_of(scene, config, ops)
+        trainer = Trainer(RadianceModel(config, header.is_bounded, ops, header.n_training), batches, validation, config, is_open)
         trainer.load(tensors, header.progress, header.step)
         if config.training.learning_rate != before.training.learning_rate:
             trainer.returns = 0  # their halving was of the other rate
@@ -407,11 +409,6 @@ def _limits(config: Config) -> tuple[float | None, int | None, str]:
 
 def _backend(config: Config) -> Backend:
     return choose_backend(config.machine.backend, config.machine.device, config.machine.threads)
-
-
-def _trainer(model: RadianceModel, scene: Scene, config: Config) -> Trainer:
-    validation = Validation(scene, model.ops.device) if scene.indices("val") else None
-    return Trainer(model, PixelBatches(scene, model.ops), validation, config)
 
 
 def _mirror(scene: Scene, config: Config) -> FlatMirror | None:

@@ -19,6 +19,7 @@ from PIL import ImageColor
 from nerf_app.checkpoint import CURRENT
 from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.export.crop import Box, clipped
+from nerf_app.export.parts import require_parts
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.pictures import read_png, to_bytes, write_png
 from nerf_app.export.video import write_video
@@ -121,10 +122,9 @@ def _checked_channels(channels: Sequence[str], run: "Run") -> tuple[str, ...]:
     unknown = [channel for channel in channels if channel not in CHANNELS]
     if unknown or not channels:
         raise UsageError(f"channels must be some of {', '.join(CHANNELS)}, got {', '.join(unknown) or 'none'}")
-    of_parts = [channel for channel in channels if channel in PARTS]
-    if of_parts and run.config.field.appearance != "reflective":
-        raise UsageError(f"{of_parts[0]} can only be shown of a run trained with --appearance reflective; "
-                         f"{shown(run.folder)} is {run.config.field.appearance}")
+    for channel in channels:
+        if channel in PARTS:
+            require_parts(run, f"--channel {channel}")
     return tuple(dict.fromkeys(channels))
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from nerf_app.export.clean import open_edges
 from nerf_app.export.extract import MeshPlan, extract_mesh
-from nerf_app.export.material import material_mesh, require_material
+from nerf_app.export.material import material_mesh
 from nerf_app.export.mesh import Mesh
 from nerf_app.export.mesh_check import check_mesh
 from nerf_app.export.mesh_files import mesh_writer, write_mesh
+from nerf_app.export.parts import require_parts
 from nerf_app.export.texture import texture_mesh
 from nerf_app.run import load_scene_of
 from nerf_app.scene.writing import made_folder, write_bytes
@@ -61,7 +62,7 @@ def make_mesh(run: "Run", plan: MeshPlan | None = None, out: str | Path | None =
 def _made(run: "Run", scene: "Scene", plan: MeshPlan, on_progress: Callable[[int, int], None]) -> tuple[Mesh, int]:
     """The textured mesh, and the open edges that it had before its texture cut it."""
     if plan.texture != "photos":
-        require_material(run)
+        require_parts(run, "--texture diffuse")
     painting = _part(on_progress, EXTRACTED, TEXTURED)
     mesh = extract_mesh(run, plan, _part(on_progress, 0, EXTRACTED))
     painted = texture_mesh(run, scene, mesh, painting) if plan.texture == "photos" else material_mesh(run, mesh, painting)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nerf_app.errors import UsageError
 from nerf_app.export.atlas import with_atlas
 from nerf_app.export.mesh import Mesh
 from nerf_app.export.texture import Texels, filled, on_device, texture_size
@@ -21,18 +20,10 @@ from nerf_app.fields.shading import Surface, coded
 from nerf_app.model import RadianceModel
 from nerf_app.rays import Rays
 from nerf_app.run import Run
-from nerf_app.scene.paths import shown
 
 AWAY = 0.02  # of the mesh's diagonal: from so near the field is looked at
 THERE = 0.5  # opacity from which on it says something
 CHUNK = 8192  # texels at a time
-
-
-def require_material(run: Run) -> None:
-    """UsageError for a run that knows no material."""
-    if run.config.field.appearance != "reflective":
-        raise UsageError(f"--texture diffuse needs a run trained with --appearance reflective; {shown(run.folder)} is "
-                         f"{run.config.field.appearance}: leave --texture out, or train again.")
 
 
 def material_mesh(run: Run, mesh: Mesh, on_progress: Callable[[int, int], None], size: int | None = None) -> Mesh:

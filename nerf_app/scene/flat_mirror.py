@@ -16,12 +16,6 @@ class FlatMirror:
     disagreement: float  # 0...1, the part of what one mask says that others deny
     n_photos: int  # that show it
 
-    @property
-    def normal(self) -> np.ndarray:
-        """[3] unit vector towards the front."""
-        across = np.cross(self.frame[1], self.frame[2])
-        return across / np.linalg.norm(across)
-
     def words(self, scale: float) -> str:
         """What was found; `scale` is scene units per input unit."""
         rows, columns = (np.ptp(self.is_glass.any(axis).nonzero()[0]) + 1 for axis in (1, 0))

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from nerf_app.errors import Diverged, NerfAppError, ResourceError, first_line
 from nerf_app.model import RadianceModel
+from nerf_app.ops.backend import Backend
 from nerf_app.photo_fit import PhotoFit
 from nerf_app.render import over
+from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.draws import BACKGROUND, Draws
 from nerf_app.sampling.occupancy import UNSEEN
+from nerf_app.scene.scene import Scene
 from nerf_app.training import filling
 from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.captured import CapturedStep, can_capture
-from nerf_app.training.coverage import views_of_cells
+from nerf_app.training.coverage import open_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, photo_loss
 from nerf_app.training.metrics import decibel
@@ -33,7 +36,6 @@ STEPS_PER_REFRESH = 8  # of the occupancy grid
 STEPS_PER_POSE = 4  # steps until poses move again: such a step takes three times as long
 CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
 TRIMMING_BEGINS = 0.25  # part of the budget: before the form is found, all errors are large
-PHOTOS_PER_VIEW = 4  # of few photos one may be all that sees a corner: so many must there be for each that is asked for
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
 FEWEST_SAMPLES = 256  # a step
 LONG_STRIDE, LONG_STRIDE_PART = 2, 0.3  # lattice steps taken at once in the first part of the budget: rough forms need no more
@@ -48,13 +50,21 @@ PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validate
             "bad_steps", "returns", "is_filling")
 
 
+def photos_of(scene: Scene, config: "Config", ops: Backend) -> tuple[PixelBatches, Validation | None, Tensor | None]:
+    """What trainers of a scene, of any appearance, are given besides their models: photos, and what `open_cells` says of them."""
+    batches, validation = PixelBatches(scene, ops), Validation(scene, ops.device) if scene.indices("val") else None
+    return batches, validation, open_cells(batches, Space(scene.is_bounded), ops, config.sampling)
+
+
 class Trainer:
     """A model, its photos and everything that changes from step to step."""
 
-    def __init__(self, model: RadianceModel, batches: PixelBatches, validation: Validation | None, config: "Config") -> None:
+    def __init__(self, model: RadianceModel, batches: PixelBatches, validation: Validation | None, config: "Config",
+                 is_open: Tensor | None = None) -> None:
         self.model, self.batches, self.validation = model, batches, validation
         self.settings, self.losses, self.seed = config.training, config.losses, config.machine.seed
-        self.culled = self._cull(config.sampling.least_views)
+        if is_open is not None and model.grid is not None:
+            model.grid.restrict(is_open)
         self.fit = PhotoFit(model.parameters, batches.poses, config.photos)
         self.first = torch.zeros_like(model.parameters.flat)  # [P] Adam's running mean of gradients
         self.second = torch.zeros_like(model.parameters.flat)  # [P] and of their squares
@@ -73,17 +83,6 @@ class Trainer:
         self.captured: CapturedStep | None = None  # holds a copy of the parameters: made anew where these are exchanged
         self.may_capture = self.has_graphs = True  # such steps can be taken, and graphs of them made, as far as is known
         self.notes: list[str] = []  # what a person should read after the step
-
-    def _cull(self, least_views: int) -> float:
-        """Takes out of an unbounded space what fewer photos have in sight; the part of it, contracted, that this is."""
-        if self.model.grid is None or self.model.space.is_bounded or not least_views:
-            return 0.0
-        least_views = min(least_views, max(1, len(self.batches.poses) // PHOTOS_PER_VIEW))
-        is_open = views_of_cells(self.batches, self.model.space, self.model.ops) >= least_views
-        if not is_open.any():  # photos that have nothing in common: let each keep what it sees
-            return 0.0
-        self.model.grid.restrict(is_open)
-        return 1.0 - float(is_open.float().mean())
 
     def step(self, fraction: float) -> tuple[float, float, int, int]:
         """One step of the optimiser: loss, squared error, rays and samples of the step, or of the newest one known of."""

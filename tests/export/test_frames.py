@@ -55,7 +55,7 @@ def test_the_command_line_knows_all_channels():
 def test_parts_of_a_reflective_run_are_refused_for_another(tmp_path):
     run = ball_run(tmp_path / "run")
     run.config = with_overrides(Config(), {"field.appearance": "diffuse"})
-    with pytest.raises(UsageError, match="specular .* of a run trained with --appearance reflective; .* is diffuse"):
+    with pytest.raises(UsageError, match="--channel specular needs a run trained with --appearance reflective; .* is diffuse"):
         rendered(run, tmp_path / "orbit.mp4", ("rgb", "specular"))
     assert everything(tmp_path) == []
 

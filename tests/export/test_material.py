@@ -1,13 +1,11 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from nerf_app import run as runs
-from nerf_app.errors import UsageError
-from nerf_app.export.material import material_mesh, material_of, require_material
+from nerf_app.export.material import material_mesh, material_of
 from nerf_app.fields.shading import Surface, coded
 from tests.export.test_texture import round_ball
 from tests.sphere import SHARP, small_config, sphere_scene
@@ -28,12 +26,6 @@ def test_what_is_all_diffuse_or_all_metal_keeps_its_light(diffuse, tint, metalli
 def test_roughness_comes_back_from_the_lobe_that_it_makes(roughness):
     alpha = roughness**2
     assert float(material_of(surface(0.0, 1.0, 2 * alpha**2))[1]) == pytest.approx(roughness, abs=1e-5)
-
-
-def test_a_run_that_knows_no_material_is_refused(tmp_path):
-    run = SimpleNamespace(config=small_config(1), folder=tmp_path)
-    with pytest.raises(UsageError, match="--texture diffuse needs a run trained with --appearance reflective; .* is plain"):
-        require_material(run)
 
 
 def test_a_mesh_gets_colour_roughness_and_metal_from_the_field(tmp_path):

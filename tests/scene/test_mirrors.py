@@ -73,7 +73,8 @@ def in_input(scene: Scene, found: FlatMirror) -> tuple[np.ndarray, np.ndarray]:
 def test_the_plane_of_a_mirror_is_found_from_its_outlines_to_less_than_a_pixel(tmp_path, shape, has_post):
     scene = written(tmp_path, masks_of(shape, has_post))
     found = find_mirror(scene, tmp_path / "glass")
-    assert np.degrees(np.arccos(found.normal @ NORMAL)) < 1.6  # over its half width that is half a pixel
+    across = np.cross(*found.frame[1:])  # towards the front
+    assert np.degrees(np.arccos(across / np.linalg.norm(across) @ NORMAL)) < 1.6  # over its half width that is half a pixel
     places, before = in_input(scene, found)
     assert np.abs(before[found.is_glass]).max() < 0.8 * 2.2 / FOCAL  # a pixel's size on it is 0.037
     away = places - CENTRE

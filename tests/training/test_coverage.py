@@ -10,7 +10,7 @@ from nerf_app.model import RadianceModel
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.occupancy import UNSEEN
 from nerf_app.training.batches import PixelBatches
-from nerf_app.training.coverage import CELLS, CLEARANCE, clearance, views_of_cells
+from nerf_app.training.coverage import CELLS, CLEARANCE, clearance, open_cells, views_of_cells
 from nerf_app.training.loop import Trainer
 from tests.analytic import reference_ops
 from tests.sphere import small_config, sphere_scene
@@ -57,10 +57,11 @@ def test_many_photos_are_looked_at_with_fewer_rays(monkeypatch):
 def test_training_leaves_space_alone_that_no_photo_sees(least_views, culled):
     """Of four training photos, one is enough: were more asked for, corners would be lost."""
     config = small_config(5, {"sampling.least_views": least_views})
-    trainer = Trainer(RadianceModel(config, False, reference_ops()), PixelBatches(SCENE, reference_ops()), None, config)
-    counts = views_of_cells(trainer.batches, SPACE, reference_ops())
-    assert trainer.culled == pytest.approx(float((counts == 0).float().mean()) if least_views else 0.0)
-    assert (trainer.culled > culled) == bool(least_views)
+    batches, ops = PixelBatches(SCENE, reference_ops()), reference_ops()
+    is_open, counts = open_cells(batches, SPACE, ops, config.sampling), views_of_cells(batches, SPACE, ops)
+    trainer = Trainer(RadianceModel(config, False, ops), batches, None, config, is_open)
+    assert (is_open is None) == (not least_views)
+    assert is_open is None or torch.equal(is_open, counts > 0) and (~is_open).float().mean() > culled
     grid = trainer.model.grid
     unseen = torch.nn.functional.adaptive_max_pool3d(counts[None], grid.values.shape)[0] == 0
     assert torch.equal(grid.occupied, ~unseen if least_views else torch.ones_like(unseen))
