@@ -3,10 +3,12 @@
     python tests/ops/assembly.py CAPABILITY FOLDER
 
 A line of JSON for each kernel: name, constants, bytes of stack (what does not fit into registers), shared memory, and the
-kinds of reductions to global memory. Hosts run with their launches replaced, so types and constants are the real ones.
+kinds of reductions to global memory. Hosts run with their launches replaced, so types and constants are the real ones; a number
+that is 1 is a constant as well, as Triton has it.
 FOLDER is for the cubins.
 """
 
+import functools
 import json
 import re
 import subprocess
@@ -30,8 +32,9 @@ def record(self, *args, grid, warmup=False, **kwargs):
     signature, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(self.params):
         value = bound[parameter.name]
-        signature[parameter.name] = "constexpr" if parameter.is_constexpr else mangle_type(value)
-        if parameter.is_constexpr:
+        is_one = type(value) is int and value == 1 and not parameter.do_not_specialize
+        signature[parameter.name] = "constexpr" if parameter.is_constexpr or is_one else mangle_type(value)
+        if parameter.is_constexpr or is_one:
             constants[parameter.name] = value
         elif hasattr(value, "data_ptr") or (isinstance(value, int) and value % ALIGNMENT == 0):
             attributes[place,] = [["tt.divisibility", ALIGNMENT]]
@@ -82,8 +85,32 @@ def launch_everything() -> None:
     ops.adam.adam_step(*torch.zeros(4, 64), 2, 0.1, 32)
 
 
+def launch_with_ones() -> None:
+    """A single ray, sample, point, level, channel, cell or parameter."""
+    from nerf_app.ops import selftest
+    from nerf_app.ops.backend import implementations
+    from nerf_app.ops.hashgrid import level_table
+    from nerf_app.sampling.contraction import Space
+    ops, cpu, one, ray = implementations("triton"), torch.device("cpu"), torch.rand(1, requires_grad=True), torch.eye(3)[:1]
+    selftest.SIZE = 7  # one ray
+    selftest.findings(ops, cpu)
+    selftest.half_findings(cpu, True)
+    selftest.Numbers.samples = functools.partialmethod(selftest.Numbers.samples, on_a_ray=1)
+    selftest.SIZE = 1
+    selftest.findings(ops, cpu)
+    for is_bounded in (True, False):
+        ops["march"].march(ray, ray, one, one, one, 0.1, torch.ones(1, 1, 1, dtype=torch.bool), Space(is_bounded), 16)
+    levels = level_table(1, 16, 16, 12, 3)
+    table, point = torch.rand(levels[-1].entries, 1, requires_grad=True), torch.rand(1, 3, requires_grad=True)
+    ops["hashgrid"].encode(point, table, levels).sum().backward()
+    first = torch.zeros(1, dtype=torch.int64)
+    ops["composite"].accumulate(one, torch.rand(1, 1, requires_grad=True), first, 1).sum().backward()
+    ops["composite"].median_distance(one, one, one, first, 1)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
     JITFunction.run = record
     launch_everything()
+    launch_with_ones()
     compile_all(int(sys.argv[1]), Path(sys.argv[2]))
