@@ -1,8 +1,10 @@
 """A TRAINING STEP AS ONE LAUNCH: the kernels of a step in a CUDA graph, of which nothing is read while it runs.
 
-The same step as training/loop.py's, where that is photos, a hash grid and small nets alone: samples have a room of fixed size,
-and rays that find none are left out; features and the factors of products are float16, and so is the table that is read, a copy
-that Adam keeps of the float32 one; gradients are those of the loss summed over rays, times LOSS_SCALE, which Adam takes out.
+The same step as training/loop.py's, where that is photos, a hash grid and small nets alone (see `can_capture`; an unbounded
+scene's loss has a term more, so its steps are taken op by op): samples have a room of fixed size, and rays that find none are
+left out; features and the factors of products are float16, and so is the table that is read, a copy that Adam keeps of the
+float32 one; gradients are those of the loss summed over rays, times LOSS_SCALE, which Adam takes out.
+
 A step whose loss or gradient is not finite changes nothing. What a step finds out (its loss, how many samples) comes back
 through a ring a few steps later; the number of rays follows from that. Where no graph can be made, kernels are launched singly.
 
