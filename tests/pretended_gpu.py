@@ -39,7 +39,8 @@ class OnGpu(torch.Tensor):
     def __torch_dispatch__(cls, func, _types, args=(), kwargs=None):
         name, kwargs = func._schema.name, kwargs or {}
         given = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, torch.Tensor)]
-        others = [value for value in given if not isinstance(value, OnGpu) and value.ndim]
+        others = [value for value in given if not isinstance(value, OnGpu) and value.ndim
+                  and value.device.type == "cpu"]  # without memory: torch asks for a shape
         if name == "aten::copy_":
             others = []
         if name in CPU_INDICES:
@@ -81,8 +82,8 @@ class Moves(TorchFunctionMode):
     def __torch_function__(self, func, _types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         kwargs.pop("pin_memory", None)
-        if func in (torch.Tensor.cpu, torch.Tensor.tolist):
-            return func(_plain(args[0])) if isinstance(args[0], OnGpu) else func(*args, **kwargs)
+        if func in (torch.Tensor.cpu, torch.Tensor.tolist, torch.Tensor.__format__):
+            return func(_plain(args[0]), *args[1:], **kwargs) if isinstance(args[0], OnGpu) else func(*args, **kwargs)
         if func is torch.Tensor.to:
             places = [place for value in (*args[1:], *kwargs.values()) if (place := _device_of(value)) is not None]
             if places:
