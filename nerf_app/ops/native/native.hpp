@@ -5,6 +5,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -22,6 +25,32 @@ typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 
 inline Vector broadcast(float x) { return x - Vector{}; }
+
+// from[places], lane by lane.
+inline Integers gathered(const uint32_t* from, Integers places) {
+#if defined(__AVX512F__)
+    return (Integers)_mm512_i32gather_epi32((__m512i)places, from, 4);
+#elif defined(__AVX2__)
+    return (Integers)_mm256_i32gather_epi32((const int*)from, (__m256i)places, 4);
+#else
+    Integers values;
+    for (int lane = 0; lane < W; ++lane) values[lane] = (int32_t)from[places[lane]];
+    return values;
+#endif
+}
+
+// A bit for each lane that is true, as comparisons give them.
+inline uint32_t mask_of(Integers is_true) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)is_true);
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)is_true);
+#else
+    uint32_t mask = 0;
+    for (int lane = 0; lane < W; ++lane) mask |= (uint32_t)(is_true[lane] & 1) << lane;
+    return mask;
+#endif
+}
 
 inline bool is_zero(const float* x, int64_t count) {
     uint32_t any = 0;
