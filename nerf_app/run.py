@@ -38,10 +38,11 @@ from nerf_app.scene.writing import locked, write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
 from nerf_app.training.heads import Chosen, chosen_head
-from nerf_app.training.loop import GOOD, OPTIMISER, Trainer, photos_of
+from nerf_app.training.loop import ERRORS, GOOD, OPTIMISER, Trainer, photos_of
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import mean_of_known, psnr, ssim
 from nerf_app.training.schedule import Budget
+from nerf_app.training.tiles import tile_count
 from nerf_app.training.validation import on_white
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": (0.0, 0.0, 0.0)}
@@ -443,7 +444,7 @@ def _check_tensors(folder: Path, tensors: dict[str, Tensor], header: Header, con
     """What a scene file holds must be what its settings ask for, neither less nor more; before any memory is taken for it."""
     allowed = saved_shapes(config, header.n_training)
     optimiser = dict.fromkeys(OPTIMISER, allowed["model.parameters"])
-    known = allowed | optimiser | {GOOD: allowed["model.parameters"]}
+    known = allowed | optimiser | {GOOD: allowed["model.parameters"], ERRORS: {(_tiles_of(header),)}}
     file = folder / checkpoint.CURRENT
     for name in (allowed | optimiser if is_resumed else allowed):
         if name not in tensors:
@@ -454,6 +455,12 @@ def _check_tensors(folder: Path, tensors: dict[str, Tensor], header: Header, con
             asked = " or ".join(str(list(shape)) for shape in sorted(shapes)) or "absent"
             raise DataError(f"{file}: {name} must be {asked} by its settings, got {list(tensor.shape)} {tensor.dtype}. "
                             "A run keeps the field it began with; go back to a copy from before it was changed.")
+
+
+def _tiles_of(header: Header) -> int:
+    """How many tiles the photos are cut into that train."""
+    sizes = [(view.camera.width, view.camera.height) for view in header.views if view.split == "train"]
+    return tile_count(torch.tensor(sizes).reshape(-1, 2))
 
 
 def _spread(count: int) -> list[int]:

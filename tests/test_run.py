@@ -283,7 +283,8 @@ def test_the_first_save_comes_early_and_the_next_ones_ever_less_often(tmp_path, 
     monkeypatch.setattr(runs.time, "monotonic", clock)
     monkeypatch.setattr(checkpoint, "save", lambda folder, tensors, header: saved.append(clock.now - 1000.0))
     for event in runs.train_events(scene, small_config(saved_at[-1], {"training.save_seconds": save_seconds,
-                                                                      "training.samples_per_step": 256}), tmp_path):
+                                                                      "training.samples_per_step": 256,
+                                                                      "training.plateau": 1.0}), tmp_path):
         clock.now += isinstance(event, Stepped)
     assert saved[:-1] == saved_at  # seconds, a step each; the last one is that of the end
 

@@ -58,7 +58,7 @@ def field_steps(device: torch.device, dry: bool) -> Iterator[str]:
     count, counts = samples.ray_counts.sum(dtype=torch.int32), torch.ones(n_rays, dtype=torch.bool, device=device)
     passed = stages.forward(origins, directions, samples, box, count)
     truth = numbers.uniform(n_rays, 3)
-    totals, lit, gradients = kernels.show_and_learn(passed, samples, truth, truth, counts, 128.0, 0.1)
+    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, truth, truth, counts, 128.0, 0.1)
     index, lit_count = kernels.lit_samples(samples.ray_starts, lit, n)
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     works = {"field forward": lambda: stages.forward(origins, directions, samples, box, count),

@@ -140,7 +140,7 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     passed = stages.forward(origins, directions, samples, Box(), samples.ray_counts.sum(dtype=torch.int32))
     counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
     background, truth = numbers.uniform(2, len(origins), 3)
-    totals, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
+    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     stages.backward(passed, index, count, gradients, d_table, d_matrices)

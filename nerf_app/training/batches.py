@@ -1,4 +1,4 @@
-"""PHOTOS → RAYS WITH COLOURS: pixels of the training photos, drawn evenly over all of them."""
+"""PIXELS → RAYS WITH COLOURS: what the training photos show there."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays, cast_rays
-from nerf_app.sampling.draws import PIXELS, Draws
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Scene
+from nerf_app.training.tiles import Drawn
 
 CUT_OUT = 0.05  # part of all pixels that is empty where things were cut out of what is behind them
 
@@ -23,10 +23,11 @@ class Batch:
     rgb: Tensor  # [R, 3] 0...1, straight
     alpha: Tensor  # [R] 0...1
     counts: Tensor  # [R] bool: False where a mask or the lens says not to look
+    drawn: Drawn
 
 
 class PixelBatches:
-    """Draws pixels of a scene's training photos. Photos stay uint8; only what is drawn becomes numbers."""
+    """Pixels of a scene's training photos. Photos stay uint8; only what is drawn becomes numbers."""
 
     def __init__(self, scene: Scene, ops: Backend) -> None:
         device = ops.device
@@ -40,27 +41,20 @@ class PixelBatches:
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
         self.points = None if scene.points is None else torch.tensor(scene.normalisation.to_scene(scene.points), device=device)
-        self.widths = torch.tensor([view.camera.width for view in views], device=device)
-        pixels = [view.camera.width * view.camera.height for view in views]
-        sizes = torch.tensor(pixels, device=device)
-        self.ends = torch.cumsum(sizes, 0)  # [V] of each photo's pixels, all photos in a row
-        self.starts = self.ends - sizes
-        self.total = sum(pixels)
+        self.sizes = torch.tensor([(view.camera.width, view.camera.height) for view in views])  # [V, 2] on the CPU
+        self.widths = self.sizes[:, 0].to(device)
 
     @property
     def has_outlines(self) -> bool:
         """Whether alpha tells things from what is behind them; looks at all pixels."""
         return self.has_alpha and int((self.pixels[:, 3] == 0).count_nonzero()) > CUT_OUT * len(self.pixels)
 
-    def draw(self, draws: Draws, count: int, poses: Tensor | None = None) -> Batch:
-        """`count` pixels, each pixel of each photo equally likely; `poses` [V, 4, 4] instead of the given ones."""
-        flat = draws.integers(PIXELS, count, self.total)  # [R]
-        which = torch.searchsorted(self.ends, flat, right=True)  # [R] position among the training views
-        pixel = flat - self.starts[which]
-        rows, columns = pixel // self.widths[which], pixel % self.widths[which]
+    def at(self, drawn: Drawn, poses: Tensor | None = None) -> Batch:
+        """What the photos show at R pixels; `poses` [V, 4, 4] instead of the given ones."""
+        which, rows, columns = drawn.view, drawn.row, drawn.column  # [R]; `which` is the position among the training views
         rays = cast_rays(self.cameras, self.poses if poses is None else poses, which, columns + 0.5, rows + 0.5)
-        index = self.offsets[which] + pixel  # [R] in the store
+        index = self.offsets[which] + rows * self.widths[which] + columns  # [R] in the store
         values = self.pixels[index].float() / 255.0  # [R, C]
         alpha = values[:, 3] if self.has_alpha else torch.ones_like(values[:, 0])
         counts = rays.is_valid if self.ignored is None else rays.is_valid & ~self.ignored[index]
-        return Batch(rays, values[:, :3], alpha, counts)
+        return Batch(rays, values[:, :3], alpha, counts, drawn)

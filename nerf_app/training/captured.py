@@ -56,6 +56,7 @@ class Inputs:
     background: Tensor  # [R, 3]
     truth: Tensor  # [R, 3]
     counts: Tensor  # [R] bool
+    tiles: Tensor  # [R] int64: where they were drawn
     occupied: Tensor  # [G, G, G] bool
 
 
@@ -135,12 +136,12 @@ class CapturedStep:
     def fill(self, shape: Shape, draws: Draws) -> None:
         """Draws rays and puts them where the graph looks for them."""
         trainer, grid = self.trainer, self.trainer.model.grid
-        batch = trainer.batches.draw(draws, shape.rays)
+        batch = trainer.batches.at(trainer.tiles.draw(draws, shape.rays))
         near, far = grid.space.limits(batch.rays.origins, batch.rays.directions)
         background = draws.uniform(BACKGROUND, shape.rays)[:, :3].contiguous()
         new = Inputs(batch.rays.origins, batch.rays.directions, near, torch.where(batch.rays.is_valid, far, near),
                      draws.uniform(RAY_OFFSET, shape.rays)[:, 0].contiguous(), background,
-                     torch.lerp(background, batch.rgb, batch.alpha[:, None]), batch.counts, grid.occupied)
+                     torch.lerp(background, batch.rgb, batch.alpha[:, None]), batch.counts, batch.drawn.tile, grid.occupied)
         if shape not in self.inputs:
             self.inputs[shape] = Inputs(*(tensor.clone(memory_format=torch.contiguous_format) for tensor in vars(new).values()))
             return
@@ -187,7 +188,9 @@ class CapturedStep:
         kernels = FieldKernels(model.fields[-1].nets, self.table, is_half=True)
         passed = kernels.forward(inputs.origins, inputs.directions, marched, model.space, count)
         counts = inputs.counts & marched.is_complete
-        totals, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, counts, LOSS_SCALE, HUBER)
+        totals, squares, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, counts, LOSS_SCALE,
+                                                         HUBER)
+        self.trainer.tiles.learn(inputs.tiles, squares)
         index, n_lit = lit_samples(marched.ray_starts, lit, shape.samples)
         nets = model.fields[-1].nets
         kernels.backward(passed, index, n_lit, gradients, self.table_gradient[self.place].view(nets.table.shape),

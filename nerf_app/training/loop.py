@@ -24,9 +24,10 @@ from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.captured import CapturedStep, can_capture
 from nerf_app.training.coverage import open_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
-from nerf_app.training.losses import added_loss, photo_loss
+from nerf_app.training.losses import added_loss, mean_that_counts, photo_loss
 from nerf_app.training.metrics import decibel
 from nerf_app.training.schedule import Budget, learning_rate, levels_wanted, samples_wanted
+from nerf_app.training.tiles import Tiles
 from nerf_app.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
 BETTER = 0.02  # decibel: less is no progress
 BAD_STEPS = 10  # in a row, until training goes back to the best state so far, with half the learning rate
 MOST_RETURNS = 3  # in a run, until training gives up
-OPTIMISER, GOOD = ("optimiser.first", "optimiser.second"), "good.parameters"
+OPTIMISER, GOOD, ERRORS = ("optimiser.first", "optimiser.second"), "good.parameters", "training.errors"
 PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction",
             "bad_steps", "returns", "is_filling")
 
@@ -66,6 +67,7 @@ class Trainer:
         if is_open is not None and model.grid is not None:
             model.grid.restrict(is_open)
         self.fit = PhotoFit(model.parameters, batches.poses, config.photos)
+        self.tiles = Tiles(batches.sizes, model.ops.device)
         self.first = torch.zeros_like(model.parameters.flat)  # [P] Adam's running mean of gradients
         self.second = torch.zeros_like(model.parameters.flat)  # [P] and of their squares
         self.steps_done = 0
@@ -102,7 +104,7 @@ class Trainer:
         poses = self.fit.poses()
         if self.steps_done % STEPS_PER_POSE:
             poses = poses.detach()
-        batch = self.batches.draw(draws, rays, poses)
+        batch = self.batches.at(self.tiles.draw(draws, rays), poses)
         background = draws.uniform(BACKGROUND, rays)[:, :3]
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
         loss, error, samples = self._backward(batch, background, truth, draws, fraction)
@@ -173,9 +175,11 @@ class Trainer:
             loss = loss + is_like + added_loss(rendering, batch, self.model, self.losses)
             samples += rendering.weights.shape[0]
             squares = ((rgb.detach() - truth) ** 2).mean(1) * batch.counts
-            error = squares.sum() / batch.counts.sum().clamp(min=1)
+            error = mean_that_counts(squares, batch.counts * batch.drawn.rarity)
         if loss.requires_grad:
             loss.backward()
+        if not (self.is_filling or self.losses.trimmed):  # only who believes an error looks at it again
+            self.tiles.learn(batch.drawn.tile, squares)
         return float(loss.detach()), float(error), samples
 
     def _refresh(self, draws: Draws) -> None:
@@ -259,7 +263,7 @@ class Trainer:
     def tensors(self, is_over: bool = False) -> dict[str, Tensor]:
         """What a scene file must hold to go on exactly; where training is over, nothing to go back to."""
         tensors = self.model.tensors() | dict(zip(OPTIMISER, (self.first, self.second)))
-        return tensors if is_over else tensors | {GOOD: self.good}
+        return tensors if is_over else tensors | {GOOD: self.good, ERRORS: self.tiles.errors}
 
     def refined_poses(self) -> np.ndarray | None:
         """[V, 4, 4] of the training photos in scene coordinates, camera to scene; None where the given ones are kept."""
@@ -277,6 +281,8 @@ class Trainer:
         for moment, name in zip((self.first, self.second), OPTIMISER):
             moment.copy_(tensors[name])
         self.good.copy_(tensors.get(GOOD, tensors["model.parameters"]))
+        if tensors.get(ERRORS, self.good).shape == self.tiles.errors.shape:  # an older file has none, other photos have others
+            self.tiles.errors.copy_(tensors[ERRORS])
         self.steps_done = step
         for name in PROGRESS:
             if name in progress:  # an older file may lack some

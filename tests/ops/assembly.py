@@ -71,7 +71,7 @@ def launch_everything() -> None:
         model = RadianceModel(config, is_bounded, ops)
         trainer = Trainer(model, PixelBatches(scene, ops), None, config)
         CapturedStep(trainer).launch(0.1)
-        batch = trainer.batches.draw(Draws(ops, 0, 0), 64)
+        batch = trainer.batches.at(trainer.tiles.draw(Draws(ops, 0, 0), 64))
         for rendering in model.passes(batch.rays, None):
             rendering.rgb.sum().backward()
     nets, points = model.fields[-1].nets, torch.rand(64, 3, requires_grad=True)

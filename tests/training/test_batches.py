@@ -11,6 +11,7 @@ from nerf_app.scene.images import Photos
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.training.batches import PixelBatches
+from nerf_app.training.tiles import Tiles
 from tests.analytic import reference_ops
 from tests.sphere import look_at
 
@@ -39,7 +40,8 @@ def labelled_scene(channels=4, ignored=None, lens=Lens()):
 
 def draw(scene, count, step=0):
     ops = reference_ops()
-    return PixelBatches(scene, ops).draw(Draws(ops, 0, step), count)
+    batches = PixelBatches(scene, ops)
+    return batches.at(Tiles(batches.sizes, ops.device).draw(Draws(ops, 0, step), count))
 
 
 def labels(batch):

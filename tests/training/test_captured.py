@@ -45,7 +45,7 @@ def test_twenty_steps_follow_the_references_losses_within_a_hundredth(monkeypatc
     truth = losses(a_trainer(choose_backend("reference", "cpu", 1), monkeypatch))
     found = losses(trainer)
     assert isinstance(trainer.captured, CapturedStep)
-    assert truth[-1] < 0.8 * truth[0]
+    assert sum(truth[10:]) < sum(truth[:10])
     assert found == pytest.approx(truth, rel=0.01)
 
 

@@ -279,7 +279,7 @@ def lit_samples(starts: Tensor, lit: Tensor, room: int) -> tuple[Tensor, Tensor]
 
 
 def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: Tensor, counts: Tensor, scale: float,
-                   huber: float) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+                   huber: float) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
     """What rays show, how far that is from the photos, and what samples learn from it, in one launch.
 
     Args:
@@ -288,17 +288,18 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
         huber: error beyond which it counts linearly.
 
     Returns:
-        [3] loss, squared error and number of the rays that count, each summed over them; [R] int32 samples that the light
-        reaches; and the gradients of the loss's sum that `FieldKernels.backward` takes.
+        [3] loss, squared error and number of the rays that count, each summed over them; [R] squared errors, 0 for the others;
+        [R] int32 samples that the light reaches; and the gradients of the loss's sum that `FieldKernels.backward` takes.
     """
     n_rays, device = len(truth), truth.device
     weights, d_raw, d_rgb = torch.zeros_like(passed.density), torch.zeros_like(passed.density), torch.zeros_like(passed.rgb)
-    totals, lit = torch.zeros(3, device=device), torch.zeros(n_rays, dtype=torch.int32, device=device)
+    totals, squares = torch.zeros(3, device=device), torch.zeros(n_rays, device=device)
+    lit = torch.zeros(n_rays, dtype=torch.int32, device=device)
     show_and_compare[(blocks(n_rays, RAYS),)](
         passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_rays, background,
-        truth, counts.view(torch.uint8), scale, weights, d_raw, d_rgb, lit, totals, HUBER=huber, RAYS=RAYS, CHUNK=CHUNK,
+        truth, counts.view(torch.uint8), scale, weights, d_raw, d_rgb, lit, squares, totals, HUBER=huber, RAYS=RAYS, CHUNK=CHUNK,
         num_warps=WARPS)
-    return totals, lit, (d_raw, d_rgb)
+    return totals, squares, lit, (d_raw, d_rgb)
 
 
 class _See(torch.autograd.Function):

@@ -144,12 +144,12 @@ def _huber(seen, wanted, HUBER: tl.constexpr):
 
 @triton.jit
 def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_rays, background_ptr, truth_ptr,
-                     is_counted_ptr, scale, weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, totals_ptr, HUBER: tl.constexpr,
-                     RAYS: tl.constexpr, CHUNK: tl.constexpr):
+                     is_counted_ptr, scale, weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr, totals_ptr,
+                     HUBER: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """Forward, loss and backward of compositing in one: what `show_forward`, training/losses.py and `show_backward` do.
 
-    Adds to `totals` [3] the loss, the squared error and the number of rays that count; gradients are those of the loss's
-    sum over rays (not its mean), times `scale`.
+    `squares` [R] gets the squared errors, 0 for rays that do not count. Adds to `totals` [3] the loss, the squared error and the
+    number of rays that count; gradients are those of the loss's sum over rays (not its mean), times `scale`.
     """
     rays, is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
     red, green, blue, opacity, _, lit = _sum_along(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, start, count,
@@ -169,8 +169,10 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
     _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red, d_green,
                d_blue, d_opacity, d_opacity * 0.0, False, RAYS, CHUNK)
     tl.store(lit_ptr + rays, tl.where(is_counted, lit, 0), mask=is_ray)  # who does not count learns nothing
+    squares = tl.where(is_counted, square_r + square_g + square_b, 0.0) / 3.0
+    tl.store(squares_ptr + rays, squares, mask=is_ray)
     tl.atomic_add(totals_ptr, tl.sum(tl.where(is_counted, loss_r + loss_g + loss_b, 0.0), 0) / 3.0, sem="relaxed")
-    tl.atomic_add(totals_ptr + 1, tl.sum(tl.where(is_counted, square_r + square_g + square_b, 0.0), 0) / 3.0, sem="relaxed")
+    tl.atomic_add(totals_ptr + 1, tl.sum(squares, 0), sem="relaxed")
     tl.atomic_add(totals_ptr + 2, tl.sum(is_counted.to(tl.float32), 0), sem="relaxed")
 
 
