@@ -2,7 +2,7 @@
 
 Two thirds of the rays around a thing show nothing, and of the rest most are right after a minute. What is left of the error lies
 in few places; to look there more often makes every step worth more. A part of the pixels is drawn evenly, so that no place is
-forgotten.
+forgotten, and the rest by the roots of the squared errors: whoever walked through a photo must not get all of the attention.
 """
 
 import math
@@ -66,9 +66,9 @@ class Tiles:
 
     def _odds(self) -> Tensor:
         """[T] float64: how often a pixel of each tile is drawn, against all pixels drawn evenly."""
-        errors = self.errors.double()
+        errors = self.errors.double().sqrt()
         mean = (self.area * errors).sum() / self.area.sum()
-        return EVENLY + (1.0 - EVENLY) * errors / mean.clamp(min=1e-30)
+        return EVENLY + (1.0 - EVENLY) * errors / mean.clamp(min=1e-15)
 
 
 def tile_count(sizes: Tensor) -> int:

@@ -40,8 +40,8 @@ def test_a_tile_is_drawn_as_often_as_its_error_asks_for():
     tiles, count = uneven(), 40_000
     tile = draw(tiles, count).tile
     area = tiles.area / tiles.area.sum()
-    mean = (area * tiles.errors).sum()
-    wanted = count * area * (EVENLY + (1.0 - EVENLY) * tiles.errors / mean)
+    wrong = tiles.errors.double().sqrt()
+    wanted = count * area * (EVENLY + (1.0 - EVENLY) * wrong / (area * wrong).sum())
     assert (torch.bincount(tile, minlength=len(wanted)) - wanted).abs().max() <= 2.0
     assert (tile.diff() >= 0).all()
 
