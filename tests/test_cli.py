@@ -23,6 +23,14 @@ from nerf_app.settings import MachineSettings
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def a_terminal_that_may_close():
+    """Whoever started the tests may have asked that this be ignored, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     """`python -m nerf_app` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}

@@ -8,6 +8,7 @@ from nerf_app.training import loop
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.loop import Trainer
 from nerf_app.training.schedule import Budget
+from nerf_app.training.tiles import Tiles
 from nerf_app.training.validation import Validation
 from tests.requires import requires
 from tests.sphere import SHARP, TINY_NERF, small_config, sphere_scene
@@ -15,7 +16,9 @@ from tests.sphere import SHARP, TINY_NERF, small_config, sphere_scene
 
 @pytest.mark.parametrize("changes", [SHARP, TINY_NERF | {"training.learning_rate": 5e-3}], ids=["hashgrid", "frequency"])
 @pytest.mark.parametrize("backend", [pytest.param("cpp", marks=requires("compiler"))])
-def test_the_same_steps_bring_the_same_score_within_a_third_of_a_decibel(backend, changes):
+def test_the_same_steps_bring_the_same_score_within_a_third_of_a_decibel(backend, changes, monkeypatch):
+    """On the same rays: those that follow from errors would be others after a few rounding errors, and the ball is tiny."""
+    monkeypatch.setattr(Tiles, "learn", lambda *_: None)
     scene, scores = sphere_scene(size=32), []
     for name in ("reference", backend):
         config = small_config(150, changes)
