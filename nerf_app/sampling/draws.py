@@ -22,10 +22,3 @@ class Draws:
         """[count, 4] float32 in [0, 1)."""
         indices = torch.arange(count, device=self.ops.device)
         return self.ops.random.uniform(self.seed, purpose, self.step, indices)
-
-    def integers(self, purpose: int, count: int, below: int) -> Tensor:
-        """[count] int64 in [0, below), below < 2^47."""
-        indices = torch.arange(count, device=self.ops.device)
-        words = self.ops.random.philox(self.seed, purpose, self.step, indices)[:, 0]
-        high, low = below >> 16, below & 0xFFFF
-        return (words * high + (words * low >> 16)) >> 16  # word · below >> 32, whose product may be wider than 64 bits
