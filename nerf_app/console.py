@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from nerf_app.errors import BackendUnavailable, NerfAppError, ResourceError
+from nerf_app.errors import BackendUnavailable, NerfAppError, ResourceError, is_of_gpu
 from nerf_app.progress import LONGEST_LINE
 from nerf_app.scene.paths import shown
 
@@ -79,7 +79,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("allocate memory|out of memory", said):
         return NO_ROOM, (f"memory ran out ({said[:200]}); close other programs, or try --set scene.longest_side=800 "
                          "or --set training.samples_per_step=4096.")
-    if type(error).__name__ == "AcceleratorError" or "Triton Error [CUDA]" in said:  # torch may not be loaded
+    if is_of_gpu(error):
         return NO_ROOM, (f"the GPU failed ({said[:200]}): what was saved before is whole; try again, and with --device cpu "
                          "where it fails again.")
     if isinstance(error, ModuleNotFoundError) and not (error.name or "nerf_app").startswith("nerf_app"):

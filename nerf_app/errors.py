@@ -41,3 +41,8 @@ def first_line(error: Exception) -> str:
     """What kind of error it is, and the beginning of what it says: for a message of one line about somebody else's."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
+def is_of_gpu(error: Exception) -> bool:
+    """Whether a GPU failed, by what torch or Triton says; torch may not be loaded."""
+    return any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__) or "Triton Error [CUDA]" in str(error)

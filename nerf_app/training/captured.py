@@ -75,9 +75,9 @@ def can_capture(trainer: "Trainer") -> bool:
     from nerf_app.ops.field_step.kernel_triton import fits
     model, fit = trainer.model, trainer.fit
     has_terms = bool(weights_of(trainer.losses, model)) or trainer.losses.trimmed > 0
-    is_plain = fit.exposure is None and fit.pose is None and model.mirror is None
-    is_plain = is_plain and model.fields[-1].shading is None and not has_terms
-    return is_plain and model.grid is not None and model.fields[-1].nets is not None and fits(model.fields[-1].nets, is_half=True)
+    is_plain = fit.exposure is None and fit.pose is None and model.mirror is None and model.fields[-1].shading is None
+    nets = model.fields[-1].nets
+    return is_plain and not has_terms and model.grid is not None and nets is not None and fits(nets, is_half=True)
 
 
 class CapturedStep:

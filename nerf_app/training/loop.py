@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nerf_app.errors import Diverged, NerfAppError, ResourceError, first_line
+from nerf_app.errors import Diverged, NerfAppError, ResourceError, first_line, is_of_gpu
 from nerf_app.model import RadianceModel
 from nerf_app.ops.backend import Backend
 from nerf_app.photo_fit import PhotoFit
@@ -281,8 +281,9 @@ class Trainer:
         for moment, name in zip((self.first, self.second), OPTIMISER):
             moment.copy_(tensors[name])
         self.good.copy_(tensors.get(GOOD, tensors["model.parameters"]))
-        if tensors.get(ERRORS, self.good).shape == self.tiles.errors.shape:  # an older file has none, other photos have others
-            self.tiles.errors.copy_(tensors[ERRORS])
+        errors = tensors.get(ERRORS)  # an older file has none, photos of other sizes have others
+        if errors is not None and errors.shape == self.tiles.errors.shape:
+            self.tiles.errors.copy_(errors)
         self.steps_done = step
         for name in PROGRESS:
             if name in progress:  # an older file may lack some
@@ -330,7 +331,7 @@ def _attempted(trainer: Trainer, fraction: float) -> tuple[float, float, int, in
     except torch.OutOfMemoryError:
         return None
     except RuntimeError as error:
-        if not isinstance(error, torch.AcceleratorError) and "Triton Error [CUDA]" not in str(error):
+        if not is_of_gpu(error):
             raise
         raise ResourceError(f"the GPU failed in step {trainer.steps_done + 1} ({first_line(error)}): what was saved before is "
                             "whole. Go on with nerf-app resume, with --device cpu if it fails again.") from error
