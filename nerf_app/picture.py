@@ -16,7 +16,7 @@ from nerf_app.scene.lenses import CameraBatch
 CHUNK = 8192  # rays at once
 GPU_CHUNK = 1 << 17  # on a GPU, which a chunk of the other size would not fill
 EDGE = 0.2  # of full brightness: where neighbours differ by more, the ray through a pixel's middle does not speak for all of it
-AROUND = ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))  # pixels from the middle: what else is asked there
+AROUND = ((-0.25, -0.25), (0.25, 0.25))  # pixels from the middle: what else is asked there
 FRONT = 0.3  # part of a ray's light that is stopped at the surface of a bounded scene
 NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks for it
 
@@ -50,7 +50,7 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
                    with_normals: bool = False, are_edges_smooth: bool = True) -> Picture:
     """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`.
 
-    Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle.
+    Smooth edges are means of three rays in colour and alpha; depths and normals always belong to a pixel's middle.
     """
     view = _View(model, camera, scene_from_camera, background)
     pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
@@ -112,12 +112,13 @@ class _View:
 def _values(rays: Rays, seen: Rendering, view: _View, scene_units_per_unit: float) -> torch.Tensor:
     """[R, 12] what a picture says of each pixel, in the order of its fields; with a surface's parts [R, 19]."""
     normals = torch.zeros_like(seen.rgb) if seen.normals is None else seen.normals
-    distance = surface_distance(seen, view.model) / scene_units_per_unit
+    surface_at = surface_distance(seen, view.model)  # [R] scene units
+    distance = surface_at / scene_units_per_unit
     mean = torch.where(distance.isnan(), distance, seen.distance / scene_units_per_unit)
     surface = seen.surface
     parts = [] if surface is None else [coded(surface.diffuse), coded(surface.specular), surface.roughness[:, None]]
     return torch.cat([view.colours(seen), (distance * rays.z_per_distance)[:, None], distance[:, None], mean[:, None],
-                      _light_near_surface(seen, view.model), rays.is_valid[:, None], normals, *parts], 1)
+                      _light_near(surface_at, seen, view.model), rays.is_valid[:, None], normals, *parts], 1)
 
 
 def _edges(colours: torch.Tensor) -> torch.Tensor:
@@ -136,14 +137,14 @@ def surface_distance(seen: Rendering, model: RadianceModel) -> torch.Tensor:
     return distance_of_light(seen, FRONT) if model.space.is_bounded else seen.median_distance
 
 
-def _light_near_surface(seen: Rendering, model: RadianceModel) -> torch.Tensor:
-    """[R, 1] part of each ray's light, 0...1, that is stopped within NEARBY of the surface; 0 where there is none.
+def _light_near(surface_at: torch.Tensor, seen: Rendering, model: RadianceModel) -> torch.Tensor:
+    """[R, 1] part of each ray's light, 0...1, that is stopped within NEARBY of its surface [R]; 0 where there is none.
 
     A wall gives 1, uniform fog 0.7 %, a haze before a wall what it lets through. Light is taken as stopped evenly within
     a sample, so a depth is never surer than its samples are short.
     """
     samples = seen.samples
-    place = samples.of_rays(surface_distance(seen, model)[:, None])[:, 0]  # [S] scene units
+    place = samples.of_rays(surface_at[:, None])[:, 0]  # [S] scene units
     inside = torch.minimum(samples.t_ends, (1 + NEARBY) * place) - torch.maximum(samples.t_starts, (1 - NEARBY) * place)
     near = (inside / (samples.t_ends - samples.t_starts).clamp(min=1e-12)).clamp(0.0, 1.0).nan_to_num(0.0)
     return model.ops.composite.accumulate(seen.weights, near[:, None], samples.ray_indices, samples.n_rays)

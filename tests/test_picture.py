@@ -34,7 +34,7 @@ def test_a_picture_is_what_each_of_its_pixels_shows_alone(model):
         assert np.isclose(whole.range[row, column], float(distance_of_light(seen, picture.FRONT)), equal_nan=True)
 
 
-def test_where_neighbours_differ_a_pixel_is_the_mean_of_five_rays_and_elsewhere_it_is_one(model):
+def test_where_neighbours_differ_a_pixel_is_the_mean_of_three_rays_and_elsewhere_it_is_one(model):
     paper, single = (0.2, 0.4, 0.8), render_picture(model, CAMERA, POSE, background=(0.2, 0.4, 0.8), are_edges_smooth=False)
     smooth = render_picture(model, CAMERA, POSE, background=paper)
     batch, poses, seen_at_edges = CameraBatch.from_cameras([CAMERA]), torch.from_numpy(POSE)[None], 0
@@ -45,7 +45,7 @@ def test_where_neighbours_differ_a_pixel_is_the_mean_of_five_rays_and_elsewhere_
         if (around.max((0, 1)) - around.min((0, 1))).max() > picture.EDGE:
             offsets = torch.tensor([(0.0, 0.0), *picture.AROUND])
             x, y = (middle + 0.5 + offset for middle, offset in zip((column, row), offsets.T))
-            rays = cast_rays(batch, poses, torch.zeros(5, dtype=torch.int64), x, y)
+            rays = cast_rays(batch, poses, torch.zeros(len(offsets), dtype=torch.int64), x, y)
             seen = model.render(rays)
             truth = torch.cat([over(seen, torch.tensor(paper)), seen.opacity[:, None]], 1).mean(0).numpy()
             seen_at_edges += 1

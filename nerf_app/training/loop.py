@@ -26,7 +26,7 @@ from nerf_app.training.coverage import open_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, mean_that_counts, photo_loss
 from nerf_app.training.metrics import decibel
-from nerf_app.training.schedule import Budget, learning_rate, levels_wanted, samples_wanted
+from nerf_app.training.schedule import Budget, learning_rate, levels_wanted, samples_wanted, stride_wanted
 from nerf_app.training.tiles import Tiles
 from nerf_app.training.validation import Validation
 
@@ -39,7 +39,6 @@ CELLS_PER_SAMPLE = 2.5  # cells asked in a refresh, for each sample of a step
 TRIMMING_BEGINS = 0.25  # part of the budget: before the form is found, all errors are large
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 16  # a step
 FEWEST_SAMPLES = 256  # a step
-LONG_STRIDE, LONG_STRIDE_PART = 2, 0.3  # lattice steps taken at once in the first part of the budget: rough forms need no more
 VALIDATIONS = 10  # in a whole budget, at most
 VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sample of training
 FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
@@ -140,7 +139,7 @@ class Trainer:
             filling.end_filling(self.model.fields)
             self.is_filling = False
         if self.model.grid is not None:
-            self.model.grid.stride = LONG_STRIDE if fraction < LONG_STRIDE_PART else 1
+            self.model.grid.stride = stride_wanted(fraction)
 
     def hear(self, loss: float, samples: int, rays: int, wanted: float, is_sound: bool) -> None:
         """What became of a captured step of so many rays, a few steps later: rays follow the samples, bad steps are counted."""

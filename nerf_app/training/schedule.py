@@ -8,6 +8,7 @@ from nerf_app.training.settings import TrainingSettings
 WARM_UP = 0.01  # part of the budget in which the learning rate rises
 FALL_BEGINS = 0.6  # part of the budget after which it falls
 FEW_LEVELS, LEVELS_GROW = 3, 0.4  # levels at the beginning, and the part of the budget after which all are there
+STRIDES = ((0.3, 4), (0.8, 2))  # lattice steps taken at once until a part of the budget is used: rough forms need no more
 GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
@@ -57,6 +58,11 @@ def samples_wanted(settings: TrainingSettings, fraction: float) -> float:
     Many small steps find the form soonest; later a step's own cost, the optimiser's above all, is better shared by many.
     """
     return settings.samples_per_step * GROWTH ** min(fraction / FALL_BEGINS, 1.0)
+
+
+def stride_wanted(fraction: float) -> int:
+    """Lattice steps that a ray takes at once."""
+    return next((stride for end, stride in STRIDES if fraction < end), 1)
 
 
 def levels_wanted(levels: int, fraction: float) -> int:

@@ -13,6 +13,7 @@ from nerf_app.training.schedule import (
     learning_rate,
     levels_wanted,
     samples_wanted,
+    stride_wanted,
 )
 from nerf_app.training.settings import TrainingSettings
 
@@ -110,3 +111,7 @@ def test_a_reflective_field_begins_with_few_levels_and_has_all_before_the_rate_f
     assert wanted[0] == FEW_LEVELS and wanted == sorted(wanted) and wanted[-2:] == [8, 8]
     assert [levels_wanted(2, fraction) for fraction in (0.0, 1.0)] == [2, 2]
     assert LEVELS_GROW < FALL_BEGINS
+
+
+def test_rays_begin_with_long_steps_and_end_with_those_of_the_lattice():
+    assert [stride_wanted(fraction) for fraction in (0.0, 0.29, 0.3, 0.79, 0.8, 1.0)] == [4, 4, 2, 2, 1, 1]
