@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,11 @@ from nerf_app.picture import Picture, render_picture
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.flat_mirror import FlatMirror
 from nerf_app.scene.load import load_scene
+from nerf_app.scene.mirror_search import search_mirror
 from nerf_app.scene.mirrors import find_mirror, mirror_folder
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
-from nerf_app.scene.settings import NO_MIRROR
+from nerf_app.scene.settings import ANY_MIRROR, NO_MIRROR
 from nerf_app.scene.writing import locked, write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
@@ -154,8 +155,10 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         config, ops = settled(config), _backend(config)
         yield Note(f"run       {folder}")
         yield Note(f"backend   {ops.why}")
+        if config.scene.mirror == ANY_MIRROR:
+            config, mirror = yield from _searched(scene, config)
         if mirror is not None:
-            yield Note(f"mirror    {mirror.words(scene.normalisation.scale)}")
+            yield Note(f"mirror    {mirror.words(scene.normalisation)}")
 
         batches, validation, is_open = photos_of(scene, config, ops)
         if is_open is not None:
@@ -378,7 +381,7 @@ def _is_path(name: str, value: Any) -> bool:
     if name == "scene.test" and isinstance(value, str):
         return value not in ("auto", "none") and not value.startswith("every:")
     if name == "scene.mirror":
-        return value != NO_MIRROR
+        return value not in (NO_MIRROR, ANY_MIRROR)
     return name == "scene.outside_root" and isinstance(value, str)
 
 
@@ -414,9 +417,19 @@ def _backend(config: Config) -> Backend:
 
 def _mirror(scene: Scene, config: Config) -> FlatMirror | None:
     """Where the mirror hangs of which there are masks."""
-    if config.scene.mirror == NO_MIRROR:
+    if config.scene.mirror in (NO_MIRROR, ANY_MIRROR):
         return None
     return find_mirror(scene, mirror_folder(config.scene.mirror, (scene.root,)))
+
+
+def _searched(scene: Scene, config: Config) -> Generator[Event, None, tuple[Config, FlatMirror | None]]:
+    """The mirror that photos show, and the settings: a run that has none goes on as one that was asked for none."""
+    yield Note("mirror    is looked for in what the photos show")
+    mirror, why = search_mirror(scene)
+    if mirror is None:
+        yield Note(f"mirror    none was found: {why}; goes on without (where there is one, mark it: --mirror MASKS)")
+        config = with_overrides(config, {"scene.mirror": NO_MIRROR})
+    return config, mirror
 
 
 def _scene_path(folder: Path, header: Header, scene_path: str | Path | None) -> Path:

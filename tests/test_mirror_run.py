@@ -1,5 +1,6 @@
 """A mirror goes along with a run: found when it begins, kept in its scene file, needed by nobody else."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from nerf_app import run as runs
 from nerf_app.checkpoint import CURRENT, load
 from nerf_app.config import Config, with_overrides
 from nerf_app.errors import DataError, UsageError
+from nerf_app.scene.mirrors import find_mirror
 from nerf_app.training.events import Note
 from tests.scene.test_mirrors import NORMAL, masks_of, written
 
@@ -44,10 +46,36 @@ def test_a_run_keeps_to_the_mirror_it_began_with(tmp_path):
         list(runs.resume(tmp_path / "run", None, {"scene.mirror": "none"}))
 
 
+def test_a_mirror_that_photos_show_is_kept_as_one_of_masks_is(tmp_path, monkeypatch):
+    scene = written(tmp_path, masks_of("a disc"))
+    monkeypatch.setattr(runs, "search_mirror", lambda scene: (find_mirror(scene, tmp_path / "glass"), ""))
+    auto = config(**{"scene.mirror": "auto"})
+    notes = [event.text for event in runs.train_events(scene, auto, tmp_path / "run") if isinstance(event, Note)]
+    assert any(note.startswith("mirror    flat, 1.2") for note in notes)
+    list(runs.train_events(scene, config(), tmp_path / "masked"))
+    again, masked = (load(tmp_path / name)[0] for name in ("run", "masked"))
+    assert again.keys() == masked.keys() and all(again[name].equal(masked[name]) for name in again)
+    assert load(tmp_path / "run")[1].config["scene.mirror"] == "auto"
+    monkeypatch.undo()
+    list(runs.resume(tmp_path / "run", None, {"training.steps": 8}))
+    assert load(tmp_path / "run")[0]["model.mirror"].equal(masked["model.mirror"])
+
+
+def test_a_run_for_which_no_mirror_is_found_says_so_and_goes_on_as_one_without(tmp_path):
+    scene = written(tmp_path, masks_of("a disc"))
+    auto, none = (config(**{"scene.mirror": mirror}) for mirror in ("auto", "none"))
+    notes = [event.text for event in runs.train_events(scene, auto, tmp_path / "run") if isinstance(event, Note)]
+    assert any(re.match("mirror    none was found: .*--mirror MASKS", note) for note in notes)
+    list(runs.train_events(scene, none, tmp_path / "plain"))
+    again, plain = (load(tmp_path / name)[0] for name in ("run", "plain"))
+    assert again.keys() == plain.keys() and all(again[name].equal(plain[name]) for name in again)
+    assert runs.open_run(tmp_path / "run").config.scene.mirror == "none"
+
+
 def test_a_mirror_that_cannot_be_found_leaves_no_run_behind(tmp_path):
     scene = written(tmp_path, [np.zeros((72, 96), bool)] * 12)
     with pytest.raises(DataError, match="masks must be white where the mirror is seen"):
         list(runs.train_events(scene, config(), tmp_path / "run"))
-    with pytest.raises(UsageError, match="none or a folder of masks"):
+    with pytest.raises(UsageError, match="none, auto, or a folder of masks"):
         list(runs.train_events(scene, config(**{"scene.mirror": "gone"}), tmp_path / "run"))
     assert not Path(tmp_path / "run" / CURRENT).exists() and not (tmp_path / "run").exists()

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-
-from nerf_app.scene.lenses import CameraBatch
 
 AXES = {  # name: the camera's three axes in OpenGL's, as columns
     "OpenGL (right, up, back)": np.diag([1.0, 1.0, 1.0]),
@@ -20,8 +17,6 @@ AXES = {  # name: the camera's three axes in OpenGL's, as columns
     "PyTorch3D (left, up, forward)": np.diag([-1.0, 1.0, -1.0]),
 }
 DIRECTIONS = ("camera-to-world", "world-to-camera")
-LARGEST_TURN = np.radians(45.0)  # between two photos of a pair: features do not survive more
-BEST_TURN = np.radians(15.0)
 
 
 @dataclass(frozen=True)
@@ -67,26 +62,6 @@ def _wide(axes: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def choose_pairs(poses: np.ndarray, most: int, per_photo: int = 3) -> list[tuple[int, int]]:
-    """Pairs of photos that are likely to show the same, from photos spread over the set.
-
-    Only the angle by which a camera turned counts, for it is the same in every convention.
-    """
-    count = len(poses)
-    firsts = np.unique(np.linspace(0, count - 1, max(1, most // per_photo)).astype(int))
-    pairs: dict[tuple[int, int], None] = {}
-    for i in firsts:
-        traces = np.einsum("ab,vab->v", poses[i, :3, :3], poses[:, :3, :3])
-        turns = np.arccos(np.clip((traces - 1.0) / 2.0, -1.0, 1.0))
-        liking = np.abs(np.log(np.maximum(turns, np.radians(1.0)) / BEST_TURN)) + 0.01 * np.abs(np.arange(count) - i)
-        liking[turns > LARGEST_TURN] += 100.0
-        liking[i] = np.inf
-        for j in np.argsort(liking, kind="stable")[:per_photo]:
-            if np.isfinite(liking[j]):
-                pairs[(min(i, j), max(i, j))] = None
-    return [(int(i), int(j)) for i, j in pairs]
-
-
 def agreement(matches: Matches, poses: np.ndarray, tolerance_px: float) -> np.ndarray:
     """[M] bool: where the two cameras' rays meet, to the tolerance, in front of both."""
     towards, others = matches.directions
@@ -119,10 +94,3 @@ def shares(found: Sequence[Matches], stored: np.ndarray, tolerance_px: float) ->
         poses = convention.read(stored)
         result[convention] = np.array([agreement(matches, poses, tolerance_px).mean() for matches in found])
     return result
-
-
-def directions_of(batch: CameraBatch, photo: int, places_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[M, 2] pixels of the whole photo -> unit vectors [M, 3] in its camera's axes, and is_valid [M]."""
-    indices = torch.full((len(places_px),), photo)
-    directions, is_valid = batch.directions(indices, *torch.from_numpy(places_px).unbind(1))
-    return directions.numpy(), is_valid.numpy()

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nerf_app.check.conventions import OF_FORMAT, Convention, choose_pairs
+from nerf_app.check.conventions import OF_FORMAT, Convention
 from nerf_app.check.drawing import Sketch, draw
 from nerf_app.check.finding import Finding
 from nerf_app.check.judge import judge, matches_of
-from nerf_app.check.looks import FEATURES_SIDE, SILHOUETTE_SIDE, Look, look_at, within
+from nerf_app.check.looks import FEATURES_SIDE, SILHOUETTE_SIDE, Look, look_at
 from nerf_app.check.masks import find_inverted, find_inverted_alpha
 from nerf_app.check.photos import find_blurred, find_twins
 from nerf_app.check.places import find_gaps, find_odd_scale, find_tilt
@@ -24,6 +24,7 @@ from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.listing import Listing
 from nerf_app.scene.load import FEWEST_VIEWS, read_listing
 from nerf_app.scene.masks import decide_masks, find_masks
+from nerf_app.scene.matching import choose_pairs, within
 from nerf_app.scene.normalise import choose_normalisation, estimate_up
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Normalisation

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nerf_app.check.conventions import DIRECTIONS, OF_FORMAT, Convention, Matches, directions_of, shares
+from nerf_app.check.conventions import DIRECTIONS, OF_FORMAT, Convention, Matches, shares
 from nerf_app.check.finding import Finding
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
+from nerf_app.scene.matching import directions_of
 from nerf_app.scene.vision import Features, match_features
 
 TOLERANCE_PX = 2.0  # of a photo of 640 pixels

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from nerf_app.scene.images import PhotoFile, open_photo
-from nerf_app.scene.vision import Features, find_features
+from nerf_app.scene.matching import features_within, within
+from nerf_app.scene.vision import Features
 
 LOOKED_AT = 800  # pixels along the longer side at which blur is judged
 FEATURES_SIDE = 640  # and at which features are found
@@ -38,21 +39,10 @@ def look_at(file: PhotoFile, with_features: bool) -> Look:
         silhouette = np.asarray(within(alpha, SILHOUETTE_SIDE)) > 0
         silhouette = None if silhouette.all() else silhouette
     grey = within(image.convert("L"), LOOKED_AT)
+    features = features_within(image.convert("L"), FEATURES_SIDE, MOST_FEATURES) if with_features else None
     return Look(hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(),
                 np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32),
-                _detail(grey), silhouette, _features(within(grey, FEATURES_SIDE), pixels.shape[1]) if with_features else None)
-
-
-def within(image: Image.Image, longest: int) -> Image.Image:
-    """The picture on at most so many pixels a side, each the mean of its box."""
-    factor = longest / max(image.size)
-    size = tuple(max(1, round(side * factor)) for side in image.size)
-    return image if factor >= 1.0 else image.resize(size, Image.Resampling.BOX)
-
-
-def _features(grey: Image.Image, full_width: int) -> Features:
-    found = find_features(np.asarray(grey), MOST_FEATURES)
-    return Features(found.places * (full_width / grey.width), found.descriptors)
+                _detail(grey), silhouette, features)
 
 
 def _detail(grey: Image.Image) -> np.ndarray:

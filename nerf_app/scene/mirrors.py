@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from nerf_app.errors import DataError, UsageError
-from nerf_app.scene.flat_mirror import CELLS, FlatMirror
+from nerf_app.scene.flat_mirror import CELLS, FlatMirror, axes_on, extent, grown
 from nerf_app.scene.images import MaskFile, fitted_mask
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.masks import masks_in
@@ -37,11 +37,12 @@ STEPS = 64  # the largest step over the smallest one, in radians and in radii of
 
 
 def mirror_folder(mirror: str, places: tuple[Path, ...]) -> Path:
-    """The folder that --mirror names: from here, or in one of the places. UsageError where there is none."""
+    """The folder of masks that --mirror names: from here, or in one of the places. UsageError where there is none."""
     for path in (Path(mirror), *(place / mirror for place in places)):
         if path.is_dir():
             return path
-    raise UsageError(f"--mirror must be none or a folder of masks, white where the mirror shows; {shown(mirror)} is neither.")
+    raise UsageError("--mirror must be none, auto, or a folder of masks, white where the mirror shows; "
+                     f"{shown(mirror)} is none of these.")
 
 
 def find_mirror(scene: Scene, folder: Path) -> FlatMirror:
@@ -61,15 +62,12 @@ def find_mirror(scene: Scene, folder: Path) -> FlatMirror:
     judge = _Sights(scene, {i: masks[i] for i in showing[:MOST_MASKS]})
     centre, normal = _plane(judge)
     disagreement = judge.disagreement(centre, normal, WHOLE)
-    if disagreement > DISAGREEING:
+    found = None if disagreement > DISAGREEING else _extent(_Sights(scene, masks), judge, centre, normal)
+    if found is None:
         raise DataError(f"the masks in {shown(folder)} do not fit one flat mirror: on the plane that fits best, "
                         f"{disagreement:.0%} of what some photos see as mirror others do not. Mark one mirror alone, "
                         "in all photos the same one.")
-    points, is_met = judge.thrown(centre, normal, WHOLE)
-    centre = np.median(points[is_met], 0)
-    radius = 1.2 * float(np.linalg.norm(points[is_met] - centre, axis=1).max())
-    frame, is_glass = _extent(_Sights(scene, masks), centre, normal, radius, scene.up)
-    return FlatMirror(frame, is_glass, disagreement, len(showing))
+    return FlatMirror(*found, f"seen in {len(showing)} photos that agree on {1 - disagreement:.0%} of it")
 
 
 class _Sights:
@@ -78,6 +76,7 @@ class _Sights:
     def __init__(self, scene: Scene, masks: dict[int, np.ndarray]) -> None:
         views = [scene.views[i] for i in masks]
         poses = scene.normalisation.pose_to_scene(np.stack([view.world_from_camera for view in views]))  # [V, 4, 4]
+        self.up = scene.up
         self.eyes, self.turns = poses[:, :3, 3], poses[:, :3, :3]
         self.cameras, self.masks = CameraBatch.from_cameras([view.camera for view in views]), list(masks.values())
         self.sizes = np.array([mask.shape for mask in self.masks])  # [V, 2] height, width
@@ -119,7 +118,7 @@ class _Sights:
         rng, found = np.random.default_rng(0), []
         for i, mask in enumerate(self.masks):
             some = rng.choice(np.flatnonzero(mask), ANY)
-            near = np.flatnonzero(mask & _grown(~mask))
+            near = np.flatnonzero(mask & grown(~mask, OUTLINE))
             pixels = np.concatenate([some, rng.choice(near if len(near) else some, NEAR_OUTLINE)])
             size_px, (height, width) = self.cameras.size_px[i], self.sizes[i]
             x_px, y_px = (torch.from_numpy((at + 0.5) / side * float(size)) for at, side, size
@@ -158,7 +157,7 @@ def _refined(judge: _Sights, centre: np.ndarray, normal: np.ndarray, radius: flo
     """The plane near this one on which some pixels agree best, found in ever smaller steps, and what is denied there."""
     best, last = judge.disagreement(centre, normal, some), step / STEPS
     while step > last:
-        right, up = _axes(normal, np.eye(3)[np.abs(normal).argmin()])
+        right, up = axes_on(normal)
         moves = [(sign * step * radius * normal, normal) for sign in (-1, 1)]
         moves += [(0 * normal, _unit(normal + sign * step * axis)) for sign in (-1, 1) for axis in (right, up)]
         scores = [judge.disagreement(centre + shift, turned, some) for shift, turned in moves]
@@ -170,18 +169,12 @@ def _refined(judge: _Sights, centre: np.ndarray, normal: np.ndarray, radius: flo
     return centre, normal, best
 
 
-def _extent(judge: _Sights, centre: np.ndarray, normal: np.ndarray, radius: float,
-            up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rectangle that holds the glass, upright, as a frame [3, 3], and which of its cells are glass."""
-    for _ in range(2):  # first roughly, then as fine as can be
-        points, (right, upwards) = _places(centre, normal, radius, CELLS, up)
-        is_glass = _is_glass(judge, points, normal)
-        rows, columns = is_glass.any(1).nonzero()[0], is_glass.any(0).nonzero()[0]
-        middle = (np.array([columns[0] + columns[-1], rows[0] + rows[-1]]) + 1) / CELLS - 1  # of the square, -1...1
-        centre = centre + radius * (middle[0] * right + middle[1] * upwards)
-        radius *= (max(np.ptp(columns), np.ptp(rows)) + 3) / CELLS
-    return np.stack([centre - radius * (right + upwards), 2 * radius * right, 2 * radius * upwards]), \
-        _is_glass(judge, _places(centre, normal, radius, CELLS, up)[0], normal)
+def _extent(everyone: _Sights, judge: _Sights, centre: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of the glass on a plane, by what all masks say: see `extent`."""
+    points, is_met = judge.thrown(centre, normal, WHOLE)
+    centre = np.median(points[is_met], 0)
+    radius = 1.2 * float(np.linalg.norm(points[is_met] - centre, axis=1).max())
+    return extent(lambda places: _is_glass(everyone, places, normal), centre, normal, radius, everyone.up)
 
 
 def _is_glass(judge: _Sights, points: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -190,30 +183,8 @@ def _is_glass(judge: _Sights, points: np.ndarray, normal: np.ndarray) -> np.ndar
     return largest_piece((white >= IS_GLASS * np.maximum(seen, 1)).reshape(CELLS, CELLS) & (white > 0).reshape(CELLS, CELLS))
 
 
-def _places(centre: np.ndarray, normal: np.ndarray, radius: float, cells: int,
-            up: np.ndarray | None = None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Middles of the cells [cells², 3] of a square on a plane, row by row from the bottom left, and its axes."""
-    right, upwards = _axes(normal, np.eye(3)[np.abs(normal).argmin()] if up is None else up)
-    steps = radius * ((np.arange(cells) + 0.5) / cells * 2 - 1)
-    return (centre + steps[:, None, None] * upwards + steps[None, :, None] * right).reshape(-1, 3), (right, upwards)
-
-
-def _axes(normal: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors to the right and upwards on a plane, as seen from its front."""
-    if np.linalg.norm(np.cross(up, normal)) < 0.1:  # it lies: any side is as good
-        up = np.eye(3)[np.abs(normal).argmin()]
-    right = _unit(np.cross(up, normal))
-    return right, np.cross(normal, right)
-
-
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """A mask [H, W] made wider by half of OUTLINE all round."""
-    pixels = torch.from_numpy(mask).float()[None]
-    return torch.nn.functional.max_pool2d(pixels, OUTLINE, stride=1, padding=OUTLINE // 2)[0].numpy() > 0
 
 
 def _reduced(mask: np.ndarray) -> np.ndarray:

@@ -26,6 +26,12 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     return labels == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
 
 
+def without_holes(mask: np.ndarray) -> np.ndarray:
+    """A bool [H, W] with all set from which no way leads to the border."""
+    count, labels = cv2.connectedComponents(np.pad(~mask, 1, constant_values=True).astype(np.uint8), connectivity=4)
+    return (labels != labels[0, 0])[1:-1, 1:-1] if count > 1 else mask
+
+
 def find_markers(grey: np.ndarray, families: Sequence[str] = MARKER_FAMILIES) -> list[Marker]:
     """The ArUco and AprilTag markers in a uint8 [H, W] picture, to a part of a pixel; one that is there twice is left out.
 
@@ -56,7 +62,8 @@ class Features:
 
 def find_features(grey: np.ndarray, most: int) -> Features:
     """Those of a uint8 [H, W] picture, at most `most`, the strongest first."""
-    points, descriptors = cv2.SIFT_create(nfeatures=most).detectAndCompute(np.ascontiguousarray(grey), None)
+    finder = cv2.SIFT_create(nfeatures=most, enable_precise_upscale=True)  # else places are a quarter of a pixel off
+    points, descriptors = finder.detectAndCompute(np.ascontiguousarray(grey), None)
     if not points:
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
     places = np.array([point.pt for point in points], np.float64) + 0.5  # OpenCV counts from the first pixel's centre
@@ -71,6 +78,13 @@ def match_features(first: Features, second: Features, ratio: float = 0.8) -> np.
     there, back = (_nearest(matcher, a, b, ratio) for a, b in ((first, second), (second, first)))
     pairs = [(i, j) for i, j in there.items() if back.get(j) == i]
     return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def reversed_features(descriptors: np.ndarray) -> np.ndarray:
+    """What the same places would have in a mirror: [N, 128] -> [N, 128]. SIFT's are 4 × 4 cells of 8 directions around the main
+    one: across it the cells change places, and directions turn the other way."""
+    cells = descriptors.reshape(-1, 4, 4, 8)[:, ::-1]
+    return np.ascontiguousarray(cells[..., -np.arange(8) % 8]).reshape(-1, 128)
 
 
 def _nearest(matcher: cv2.BFMatcher, first: Features, second: Features, ratio: float) -> dict[int, int]:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nerf_app.check.conventions import CONVENTIONS, OF_FORMAT, Matches, agreement, choose_pairs, shares
+from nerf_app.check.conventions import CONVENTIONS, OF_FORMAT, Matches, agreement, shares
+from nerf_app.scene.matching import choose_pairs
 from nerf_app.scene.poses import opengl_from_opencv
 from tests.export.stand_in import pose_looking
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from nerf_app.check.conventions import CONVENTIONS, OF_FORMAT, choose_pairs
+from nerf_app.check.conventions import CONVENTIONS, OF_FORMAT
 from nerf_app.check.judge import judge, matches_of
 from nerf_app.check.looks import FEATURES_SIDE, look_at
 from nerf_app.check.sizes import fit_photos
 from nerf_app.scene.load import read_listing
+from nerf_app.scene.matching import choose_pairs
 from nerf_app.scene.settings import SceneSettings
 from tests.check.scenes import DATA
 

@@ -81,7 +81,7 @@ def test_the_plane_of_a_mirror_is_found_from_its_outlines_to_less_than_a_pixel(t
     is_glass = SHAPES[shape](away @ RIGHT, away @ UP)
     both, one = (is_glass & found.is_glass).sum(), (is_glass | found.is_glass).sum()
     assert both / one > (0.93 if has_post else 0.96)
-    assert found.n_photos == 10  # two are kept for the test
+    assert "seen in 10 photos" in found.evidence  # two are kept for the test
 
 
 def test_a_mirror_is_upright_and_says_how_large_it_is(tmp_path):
@@ -89,7 +89,7 @@ def test_a_mirror_is_upright_and_says_how_large_it_is(tmp_path):
     found = find_mirror(scene, tmp_path / "glass")
     assert np.allclose(found.frame[2] / np.linalg.norm(found.frame[2]), scene.up, atol=0.03)
     assert np.allclose(np.cross(found.frame[1], found.frame[2]) @ NORMAL, np.linalg.norm(found.frame[1]) ** 2, rtol=0.01)
-    assert found.words(scene.normalisation.scale).startswith("flat, 1.6")
+    assert found.words(scene.normalisation).startswith("flat, 1.6")
 
 
 def test_masks_of_test_photos_are_not_looked_at(tmp_path):
@@ -132,5 +132,5 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
 def test_a_folder_of_masks_lies_here_or_in_the_scene(tmp_path):
     (tmp_path / "glass").mkdir()
     assert mirror_folder("glass", (tmp_path,)) == tmp_path / "glass"
-    with pytest.raises(UsageError, match="none or a folder of masks, white where the mirror shows; gone is neither"):
+    with pytest.raises(UsageError, match="none, auto, or a folder of masks, white where the mirror shows; gone is none of these"):
         mirror_folder("gone", (tmp_path,))
