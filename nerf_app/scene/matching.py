@@ -107,7 +107,7 @@ def crossing(apart: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[
     a, b, flat = first @ apart, second @ apart, np.maximum(1 - cosine**2, 1e-12)
     far = np.stack([a - cosine * b, cosine * a - b], 1) / flat[:, None]
     gap = np.linalg.norm(far[:, :1] * first - far[:, 1:] * second - apart, axis=1)
-    return far, (far > 0).all(1) & (cosine < np.cos(LEAST_ANGLE)) & (gap < MISS * far.min(1))
+    return far, (cosine < np.cos(LEAST_ANGLE)) & (gap < MISS * far.min(1))  # a negative distance allows no gap
 
 
 def _grey(scene: Scene, photo: int) -> Image.Image:

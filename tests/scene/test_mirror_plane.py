@@ -64,6 +64,19 @@ def test_pairs_that_are_seen_from_behind_speak_against_a_plane():
     assert found.is_for.sum() < 30 or part > 0.3
 
 
+def test_a_mirror_is_told_from_something_symmetric_that_has_more_pairs():
+    mirror, rng, count = mirror_sights(150, 0), np.random.default_rng(1), 1000
+    half = rng.uniform(0.2, 1, (count, 3))
+    added = Sights(np.concatenate([half, half * [-1, 1, 1]]), before(2 * count, rng), np.zeros(2 * count),
+                   np.zeros((2 * count, 128), np.float32))
+    both = Sights(*(np.concatenate([getattr(sights, name) for sights in (mirror, added)]) for name in vars(mirror)))
+    pairs = np.concatenate([reversed_pairs(mirror), 300 + np.arange(count)[:, None] + [0, count]])
+    found = vote(both, pairs)
+    assert found.normal @ NORMAL > 0.999 and found.is_for.sum() > 150
+    eyes = added.eyes[:, 0].reshape(2, count)
+    assert max((eyes > 0).all(0).sum(), (eyes < 0).all(0).sum()) > found.is_for.sum()  # those that halve it have more for them
+
+
 def test_a_pair_is_a_reflection_to_what_its_places_may_be_wrong_by():
     """|reflected A - B|² = |A - B|² + 4ab, with heights a and b over the plane: held against the reflection itself."""
     sights = mirror_sights(300, 0, noise=0.05)
