@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nerf_app.scene.matching import Sights
+from nerf_app.scene.matching import Sights, find_sights
+from nerf_app.scene.scene import Scene
 from nerf_app.scene.vision import reversed_features
 
+MOST_PHOTOS, MOST_SIGHTS = 60, 12_000  # that are looked at
+FEWEST_SEEN = 60  # features that must be seen in a mirror and before it
 ALIKE, NEAREST = 0.85, 2  # cosine of features from which on they may show the same; reversals that are looked at for each
 TRIED, JUDGED, BATCH = 1536, 4000, 128  # planes that are tried, pairs by which each is judged, planes at a time
 AGAINST = 3  # times what a pair counts that speaks for a plane does one that no mirror can make
@@ -31,6 +34,14 @@ class Vote:
     def heights(self, points: np.ndarray) -> np.ndarray:
         """[N, 3] -> [N] before the plane, negative behind it."""
         return points @ self.normal - self.offset
+
+
+def seen_reversed(scene: Scene) -> tuple[list[int], Sights, np.ndarray]:
+    """Training photos, spread over all; their sights, and the pairs among these."""
+    photos = scene.indices("train")
+    photos = [photos[i] for i in np.unique(np.linspace(0, len(photos) - 1, MOST_PHOTOS).astype(int))]
+    sights = find_sights(scene, photos, MOST_SIGHTS)
+    return photos, sights, reversed_pairs(sights)
 
 
 def reversed_pairs(sights: Sights) -> np.ndarray:
@@ -55,6 +66,11 @@ def vote(sights: Sights, pairs: np.ndarray) -> Vote:
     scores = np.concatenate([judges.scores(normals[i : i + BATCH], offsets[i : i + BATCH]) for i in range(0, len(tried), BATCH)])
     best, is_back = np.unravel_index(scores.argmax(), scores.shape)
     normal, offset = (-value if is_back else value for value in (normals[best], offsets[best]))
+    return refined(sights, pairs, normal, float(offset))
+
+
+def refined(sights: Sights, pairs: np.ndarray, normal: np.ndarray, offset: float) -> Vote:
+    """The plane near one that is known to about what places may be wrong by."""
     everyone = _Pairs(sights, pairs)
     for _ in range(ROUNDS):
         is_for, is_against = everyone.told(normal, offset)

@@ -11,13 +11,12 @@ import torch
 
 from nerf_app.scene.flat_mirror import CELLS, FlatMirror, extent, grown
 from nerf_app.scene.lenses import CameraBatch
-from nerf_app.scene.matching import Sights, find_sights
-from nerf_app.scene.mirror_plane import Vote, reversed_pairs, vote
+from nerf_app.scene.matching import Sights
+from nerf_app.scene.mirror_plane import FEWEST_SEEN, Vote, seen_reversed, vote
 from nerf_app.scene.scene import Scene
 from nerf_app.scene.vision import largest_piece, without_holes
 
-MOST_PHOTOS, MOST_SIGHTS = 60, 12_000  # that are looked at, spread over all
-FEWEST_SEEN, FEWEST_PHOTOS = 60, 3  # features that are seen in the mirror and before it, and photos in which they are
+FEWEST_PHOTOS = 3  # in which features are seen in the mirror and before it
 ONE_SIDED, EXPLAINED, BARE, FRAMED = 0.9, 0.3, 0.8, 0.5  # the least parts, see `_Behind.doubt` and `search_mirror`
 LOOKING, FEWEST_LOOKING = 24, 3  # photos that see most in the mirror tell where it ends; of them, so many must see a place
 FLATTEST = 0.2  # cosine to the normal: whoever looks at the glass more flatly tells nothing
@@ -30,10 +29,7 @@ AROUND, RING = 1.4, 41  # of the glass' size: a square that holds its surroundin
 
 def search_mirror(scene: Scene) -> tuple[FlatMirror | None, str]:
     """The flat mirror that training photos show; or None, and why."""
-    photos = scene.indices("train")
-    photos = [photos[i] for i in np.unique(np.linspace(0, len(photos) - 1, MOST_PHOTOS).astype(int))]
-    sights = find_sights(scene, photos, MOST_SIGHTS)
-    pairs = reversed_pairs(sights)
+    photos, sights, pairs = seen_reversed(scene)
     told = vote(sights, pairs) if len(pairs) else None
     if told is None or told.is_for.sum() < FEWEST_SEEN:
         return None, "hardly anything is seen a second time, reversed"

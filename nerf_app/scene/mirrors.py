@@ -1,9 +1,10 @@
-"""MASKS → WHERE A FLAT MIRROR HANGS, by geometry alone: before anything is trained, and whatever shows in it.
+"""MASKS → WHERE A FLAT MIRROR HANGS, by geometry: before anything is trained, and whatever shows in it.
 
 What is white in one mask, thrown on to a plane, is white in all others on one plane only: that of the glass. So a plane is
 judged by the part of all white that others deny, and the best one is looked for: first all round the place where the masks'
 middles cross, then in ever smaller steps. Neither corners nor a convex outline are needed; glass may reach out of a photo,
-things may stand before it, and lenses may bend.
+things may stand before it, and lenses may bend. Where enough shows in the mirror that photos see before it too, that tells the
+plane more finely.
 """
 
 from functools import cached_property
@@ -19,6 +20,7 @@ from nerf_app.scene.flat_mirror import CELLS, FlatMirror, axes_on, extent, grown
 from nerf_app.scene.images import MaskFile, fitted_mask
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.masks import masks_in
+from nerf_app.scene.mirror_plane import FEWEST_SEEN, refined, seen_reversed
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Scene
 from nerf_app.scene.vision import largest_piece
@@ -33,6 +35,7 @@ OUTLINE = 5  # pixels across: what of a mask is near its outline
 LEAST_SIGHT = 0.25  # part of the photos that must have a place in sight, or nobody agrees on it
 IS_GLASS = 0.35  # part of the photos that have a place in sight: what stands before the glass hides it from the others
 DISAGREEING = 0.3  # part of the white that others deny, from which on there is no plane
+MOST_TURN = np.radians(2.0)  # by which features may turn the plane that outlines tell
 STEPS = 64  # the largest step over the smallest one, in radians and in radii of the glass
 
 
@@ -60,7 +63,7 @@ def find_mirror(scene: Scene, folder: Path) -> FlatMirror:
         raise DataError(f"masks in {shown(folder)} show a mirror in {len(showing)} photos, and it is found from {FEWEST_MASKS} "
                         "at least: masks must be white where the mirror is seen, and black elsewhere.")
     judge = _Sights(scene, {i: masks[i] for i in showing[:MOST_MASKS]})
-    centre, normal = _plane(judge)
+    centre, normal = _by_features(scene, *_plane(judge))
     disagreement = judge.disagreement(centre, normal, WHOLE)
     found = None if disagreement > DISAGREEING else _extent(_Sights(scene, masks), judge, centre, normal)
     if found is None:
@@ -150,6 +153,17 @@ def _plane(judge: _Sights) -> tuple[np.ndarray, np.ndarray]:
             for _, normal, offset in sorted(tried)[:REFINED]]
     centre, normal, _ = min(ends, key=lambda end: end[2])
     return _refined(judge, centre, normal, radius, FINE, 0.02)[:2]
+
+
+def _by_features(scene: Scene, centre: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The plane again: what shows in the mirror tells it more finely than outlines do, where enough does."""
+    _, sights, pairs = seen_reversed(scene)
+    if not len(pairs):
+        return centre, normal
+    told = refined(sights, pairs, normal, centre @ normal)
+    if told.is_for.sum() < FEWEST_SEEN or told.normal @ normal < np.cos(MOST_TURN):
+        return centre, normal
+    return centre - told.heights(centre) * told.normal, told.normal
 
 
 def _refined(judge: _Sights, centre: np.ndarray, normal: np.ndarray, radius: float, some: slice,

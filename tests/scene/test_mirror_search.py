@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nerf_app.scene import mirror_search
+from nerf_app.scene import mirror_plane
 from nerf_app.scene.flat_mirror import CELLS
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.matching import Sights
 from nerf_app.scene.mirror_search import search_mirror
+from nerf_app.scene.mirrors import find_mirror
 from nerf_app.scene.scene import Scene, View
 from nerf_app.scene.vision import reversed_features
 from tests.scene.test_mirrors import CENTRE, NORMAL, RIGHT, SHAPES, UP, cameras, in_input, masks_of, written
@@ -57,7 +58,7 @@ def sights_in(scene: Scene, shape: str, count: int = 800, strangers: int = 0, di
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_glass_is_where_reflections_are_seen_as_far_as_photos_disagree(tmp_path, monkeypatch, shape):
     scene = photographed(tmp_path, shape)
-    monkeypatch.setattr(mirror_search, "find_sights", lambda *_: sights_in(scene, shape))
+    monkeypatch.setattr(mirror_plane, "find_sights", lambda *_: sights_in(scene, shape))
     found, why = search_mirror(scene)
     assert not why
     places, before = in_input(scene, found)
@@ -66,6 +67,16 @@ def test_glass_is_where_reflections_are_seen_as_far_as_photos_disagree(tmp_path,
     is_glass = SHAPES[shape](away @ RIGHT, away @ UP)
     assert (is_glass & found.is_glass).sum() / (is_glass | found.is_glass).sum() > 0.93
     assert "720 of 720 features that 10 photos see in it" in found.words(scene.normalisation)
+
+
+def test_what_shows_in_a_mirror_tells_its_plane_more_finely_than_masks_do(tmp_path, monkeypatch):
+    scene = written(tmp_path, masks_of("a rectangle"))
+    misses = []
+    for count in (25, 800):  # too few to be asked, and enough
+        monkeypatch.setattr(mirror_plane, "find_sights", lambda *_, count=count: sights_in(scene, "a rectangle", count))
+        found = find_mirror(scene, tmp_path / "glass")
+        misses.append(np.abs(in_input(scene, found)[1][found.is_glass]).max())
+    assert misses[0] > 1e-3 and misses[1] < 1e-6
 
 
 @pytest.mark.parametrize("words, sights", [
@@ -77,7 +88,7 @@ def test_glass_is_where_reflections_are_seen_as_far_as_photos_disagree(tmp_path,
 ])
 def test_what_is_no_mirror_is_not_believed_and_why_is_said(tmp_path, monkeypatch, words, sights):
     scene = photographed(tmp_path, "a rectangle")
-    monkeypatch.setattr(mirror_search, "find_sights", lambda *_: sights_in(scene, "a rectangle", **sights))
+    monkeypatch.setattr(mirror_plane, "find_sights", lambda *_: sights_in(scene, "a rectangle", **sights))
     found, why = search_mirror(scene)
     assert found is None
     assert re.search(words, why), why
@@ -85,7 +96,7 @@ def test_what_is_no_mirror_is_not_believed_and_why_is_said(tmp_path, monkeypatch
 
 def test_a_mirror_without_an_end_is_not_believed(tmp_path, monkeypatch):
     scene = photographed(tmp_path, "a rectangle", has_wall=False)
-    monkeypatch.setattr(mirror_search, "find_sights", lambda *_: sights_in(scene, "a rectangle"))
+    monkeypatch.setattr(mirror_plane, "find_sights", lambda *_: sights_in(scene, "a rectangle"))
     found, why = search_mirror(scene)
     assert found is None and re.search(r"photos agree on \d% of what would be around it", why)
 
