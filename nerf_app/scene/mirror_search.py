@@ -93,8 +93,8 @@ class _Outline:
         self.poses = scene.normalisation.pose_to_scene(np.stack([scene.views[i].world_from_camera for i in photos]))
         self.cameras = CameraBatch.from_cameras([scene.views[i].camera for i in photos])
         self.pictures = [scene.photos.picture(i) for i in photos]
-        spread = self._spread(behind.passed)
-        self.limit = max(DISAGREEING * np.median(spread[~np.isnan(spread)]), LEAST_LEVELS)  # levels from which on they disagree
+        spread = np.nan_to_num(self._spread(behind.passed))
+        self.limit = max(DISAGREEING * float(np.median(spread)), LEAST_LEVELS)  # levels from which on they disagree
 
     def glass(self, places: np.ndarray) -> np.ndarray:
         """Of the cells of a square [CELLS², 3]: bool [CELLS, CELLS]."""
