@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int TILE = 96;                        // points
+constexpr int TILE = 48;                        // points
 constexpr int ROWS = 6;                         // of the block in registers
 constexpr int NARROW_ROWS = 12;                 // where it is a single vector wide
 constexpr int VECTORS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4;  // of its columns
