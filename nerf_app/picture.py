@@ -84,7 +84,7 @@ class _View:
     def look(self, pixels: torch.Tensor, offset: tuple[float, float], with_normals: bool = False) -> tuple[Rays, Rendering]:
         """Through points that lie `offset` (right, down) from the middles of pixels [R], numbered row by row."""
         x, y = pixels % self.width + 0.5 + offset[0], pixels // self.width + 0.5 + offset[1]
-        rays = cast_rays(self.cameras, self.pose, torch.zeros_like(pixels), x, y)
+        rays = cast_rays(self.cameras, self.pose, torch.zeros_like(pixels), x, y, self.model.ops.lens)
         return rays, self.model.render(rays, with_normals=with_normals)
 
     def in_chunks(self, pixels: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from nerf_app.ops import gpu_choice, native
 from nerf_app.ops.machine import available_threads
 
 OPS = ("hashgrid", "mlp", "spherical_harmonics", "directional", "march", "composite", "field_step", "adam", "occupancy", "random",
-       "raster")
+       "raster", "lens")
 NAMES = ("triton", "tcnn", "cpp", "reference")  # the order in which `auto` tries them
 BESIDE = {"tcnn": ("triton", "nerfacc")}  # whose ops stand in where a backend has none; else the reference's
 VARIABLE = "NERF_APP_BACKEND"
@@ -37,6 +37,7 @@ class Backend:
     occupancy: ModuleType
     random: ModuleType
     raster: ModuleType
+    lens: ModuleType
 
 
 def choose_backend(name: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:

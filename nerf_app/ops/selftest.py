@@ -34,6 +34,7 @@ class Box:
     """The scene's cube, as sampling/contraction.py has it."""
 
     is_bounded: bool = True
+    lattice_length: float = 2.0
 
     def to_unit(self, points: Tensor) -> Tensor:
         """[..., 3] scene coordinates -> [0, 1]."""
@@ -111,6 +112,8 @@ def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
     state[1] *= numbers.uniform(SIZE) > 0.5
     ops["adam"].adam_step(*state, 3, 1e-2, SIZE // 2)
     ops["occupancy"].refresh(grid, cells, numbers.uniform(SIZE), 0.9)
+    picture, bends = (numbers.uniform(SIZE, 2) - 0.5).double(), 0.02 * numbers.normal(13, 1).double()
+    lens = cells * 0, bends, torch.full_like(bends[:2].T, 400.0), torch.full_like(bends[0], 1.0)
     matrices, density = len(field.density), 9 * numbers.uniform(len(samples.t_starts))
     places = samples.t_starts, samples.t_ends, samples.ray_indices, n_rays
 
@@ -125,7 +128,7 @@ def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
         "march": [marched.t_starts, marched.t_ends, marched.ray_indices, marched.ray_counts],
         "composite": pulled(lambda density: ops["composite"].render_weights(density, *places), density),
         "field_step": pulled(see, field.table, *field.density, *field.colour),
-        "adam": state, "occupancy": [grid],
+        "adam": state, "occupancy": [grid], "lens": list(ops["lens"].straighten(picture, picture, *lens)),
         "random": [ops["random"].philox(3, 1, 77, cells), ops["random"].uniform(3, 1, 77, cells)],
     }
 
@@ -140,11 +143,12 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     passed = stages.forward(origins, directions, samples, Box(), samples.ray_counts.sum(dtype=torch.int32))
     counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
     background, truth = numbers.uniform(2, len(origins), 3)
-    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
+    spread, d_weights = kernels.spread_and_learn(passed, samples, Box(), counts, 1.0)
+    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1, d_weights)
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     stages.backward(passed, index, count, gradients, d_table, d_matrices)
-    return {"captured step": [totals, d_table, *d_matrices]}
+    return {"captured step": [totals, spread, d_weights, d_table, *d_matrices]}
 
 
 def failure(name: str, ops: Ops, references: Ops, device: torch.device) -> str | None:

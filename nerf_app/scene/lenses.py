@@ -8,7 +8,7 @@ The radius of validity of a lens is the largest base radius up to which its radi
 would share a pixel, so nothing is said there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import atan, hypot, inf, pi, sqrt
@@ -18,11 +18,11 @@ import torch
 from numpy.polynomial import Polynomial
 from torch import Tensor
 
+from nerf_app.ops.lens import reference
+from nerf_app.ops.lens.reference import bend, is_within
 from nerf_app.scene.camera import Camera, Lens
 
 PINHOLE, PERSPECTIVE, FISHEYE, FOV, EQUIRECTANGULAR = range(5)
-NEWTON_STEPS = 25
-TOLERANCE_PX = 1e-9  # what an undistorted pixel may miss by, bent again
 STEEPEST = 1e4  # base radius at which the first guesses of a perspective lens end: 0.006 degrees from the image plane
 GUESSES = 1024  # first guesses kept for each lens
 
@@ -51,29 +51,36 @@ class CameraBatch:
         batch = dict(zip([field.name for field in fields(cls)], columns, strict=True))
         return cls(**{**batch, "coefficients": batch["coefficients"].T.contiguous()})
 
-    def directions(self, camera_indices: Tensor, x_px: Tensor, y_px: Tensor) -> tuple[Tensor, Tensor]:
+    def directions(self, camera_indices: Tensor, x_px: Tensor, y_px: Tensor,
+                   straighten: Callable[..., tuple[Tensor, Tensor]] = reference.straighten) -> tuple[Tensor, Tensor]:
         """Where pixels look: unit directions [R, 3] float64 in OpenGL camera axes, and is_valid [R] bool.
 
-        Not valid: beyond the radius of validity, where Newton's method found nothing to 1e-9 px, and above or below
-        a panorama. The direction there is a unit vector without meaning.
+        Not valid: beyond the radius of validity, where Newton's method found nothing to 1e-10 px, and above or below
+        a panorama. The direction there is a unit vector without meaning. `straighten` is of one of ops/lens.
         """
         pixels = torch.stack([x_px, y_px], 1).double()  # [R, 2]
         picture = (pixels - self.centre_px[camera_indices]) / self.focal_px[camera_indices]
-        found = pixels.new_zeros(len(pixels), 3)  # [R, 3] x right, y down, z ahead
-        is_valid = torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
-        for kind, rows in self._rows_by_kind(camera_indices):
-            cameras = camera_indices[rows]
-            if kind == PINHOLE:
-                found[rows], is_valid[rows] = _ahead(picture[rows]), True
-            elif kind == FOV:
-                found[rows], is_valid[rows] = _unproject_fov(picture[rows], self.omega[cameras])
-            elif kind == EQUIRECTANGULAR:
-                found[rows], is_valid[rows] = _unproject_equirectangular(pixels[rows] / self.size_px[cameras])
-            else:
-                base, is_valid[rows] = self._straighten(cameras, picture[rows])
-                found[rows] = _ahead(base) if kind == PERSPECTIVE else _at_angle(base)
+        found, is_valid = pixels.new_zeros(len(pixels), 3), torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
+        for kind in self._kinds_present:  # each for all rays: on a device one would have to wait to hear which are its own
+            is_its = self.kinds[camera_indices] == kind
+            ahead, is_known = self._look(kind, camera_indices, pixels, picture, straighten)
+            found = torch.where(is_its[:, None], ahead, found)  # [R, 3] x right, y down, z ahead
+            is_valid |= is_its & is_known
         found = torch.nn.functional.normalize(found, dim=1)
         return torch.cat([found[:, :1], -found[:, 1:]], 1), is_valid
+
+    def _look(self, kind: int, cameras: Tensor, pixels: Tensor, picture: Tensor,
+              straighten: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """[R, 3] directions of any length and [R] whether they are known, were all lenses of this kind."""
+        if kind == PINHOLE:
+            return _ahead(picture), torch.ones_like(cameras, dtype=torch.bool)
+        if kind == FOV:
+            return _unproject_fov(picture, self.omega[cameras])
+        if kind == EQUIRECTANGULAR:
+            return _unproject_equirectangular(pixels / self.size_px[cameras])
+        base, is_found = straighten(picture, self._first_guess(cameras, picture), cameras, self.coefficients, self.focal_px,
+                                    self.valid_radius)
+        return _ahead(base) if kind == PERSPECTIVE else _at_angle(base), is_found
 
     def project(self, camera_indices: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where points [R, 3] in OpenGL camera axes fall: x_px [R], y_px [R] float64, and is_visible [R] bool.
@@ -96,8 +103,8 @@ class CameraBatch:
                 picture, is_seen[rows] = _angle_of(points[rows]) if kind == FISHEYE else _on_plane(points[rows])
             if kind in (PERSPECTIVE, FISHEYE):
                 base = picture
-                picture, jacobian = _bend(self.coefficients[:, cameras], base)
-                is_seen[rows] &= self._is_within(cameras, base, jacobian)
+                picture, jacobian = bend(self.coefficients[:, cameras], base)
+                is_seen[rows] &= is_within(base, jacobian, self.valid_radius[cameras])
             pixels[rows] = picture * self.focal_px[cameras] + self.centre_px[cameras]
         pixels = pixels.nan_to_num(nan=-1.0, posinf=1e300, neginf=-1e300)
         is_inside = ((pixels >= 0) & (pixels <= self.size_px[camera_indices])).all(1)
@@ -114,33 +121,11 @@ class CameraBatch:
     def _kinds_present(self) -> list[int]:
         return torch.unique(self.kinds).tolist()  # once: on a device it waits for all that was launched before
 
-    def _straighten(self, cameras: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of bending: picture [R, 2] -> base [R, 2], is_valid [R]. Newton's method in two dimensions."""
-        focal = self.focal_px[cameras]
-        base = self._first_guess(cameras, picture)
-        is_found = torch.zeros(len(base), dtype=torch.bool, device=base.device)
-        todo = torch.arange(len(base), device=base.device)
-        for _ in range(NEWTON_STEPS):
-            bent, jacobian = _bend(self.coefficients[:, cameras[todo]], base[todo])
-            miss = picture[todo] - bent
-            is_near = (miss * focal[todo]).abs().amax(1) <= TOLERANCE_PX / 10
-            is_found[todo[is_near]] = self._is_within(cameras[todo], base[todo], jacobian)[is_near]
-            base[todo] += _solve(jacobian, miss)  # the last step, from a near one, reaches rounding
-            todo = todo[~is_near & base[todo].isfinite().all(1)]
-            if len(todo) == 0:
-                break
-        return torch.where(is_found[:, None], base, 0.0), is_found
-
     def _first_guess(self, cameras: Tensor, picture: Tensor) -> Tensor:
         """Base points [R, 2] close to the answer, on its near side: there Newton's method does not leap over a fold."""
         radius = torch.linalg.vector_norm(picture, dim=1)
         cell = (radius / self.guess_step[cameras]).long().clamp(max=GUESSES - 2)
         return picture * (self.guesses[cameras, cell] / radius.clamp(min=1e-300))[:, None]
-
-    def _is_within(self, cameras: Tensor, base: Tensor, jacobian: tuple[Tensor, ...]) -> Tensor:
-        """Whether base points lie where the lens is one to one: [R] bool."""
-        xa, xb, ya, yb = jacobian
-        return (torch.linalg.vector_norm(base, dim=1) <= self.valid_radius[cameras]) & (xa * yb - xb * ya > 0)
 
 
 def _camera_row(camera: Camera) -> tuple:
@@ -189,30 +174,6 @@ def _tabulate_inverse(camera: Camera, radius: float) -> tuple[np.ndarray, float]
     return np.interp(steps, picture, base), float(step)
 
 
-def _bend(coefficients: Tensor, base: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Base [R, 2] -> picture [R, 2] and the derivatives dx/da, dx/db, dy/da, dy/db, each [R]."""
-    k1, k2, k3, k4, d1, d2, d3, p1, p2, s1, s2, s3, s4 = coefficients
-    a, b = base.unbind(1)
-    s = a * a + b * b
-    below = 1 + s * (d1 + s * (d2 + s * d3))
-    factor = (1 + s * (k1 + s * (k2 + s * (k3 + s * k4)))) / below
-    slope = (k1 + s * (2 * k2 + s * (3 * k3 + s * 4 * k4)) - factor * (d1 + s * (2 * d2 + s * 3 * d3))) / below  # by s
-    x = a * factor + 2 * p1 * a * b + p2 * (s + 2 * a * a) + s * (s1 + s * s2)
-    y = b * factor + 2 * p2 * a * b + p1 * (s + 2 * b * b) + s * (s3 + s * s4)
-    shared = 2 * (a * b * slope + p1 * a + p2 * b)
-    prism_x, prism_y = 2 * (s1 + 2 * s * s2), 2 * (s3 + 2 * s * s4)  # by s, doubled
-    jacobian = (factor + 2 * a * a * slope + 2 * p1 * b + 6 * p2 * a + prism_x * a, shared + prism_x * b,
-                shared + prism_y * a, factor + 2 * b * b * slope + 2 * p2 * a + 6 * p1 * b + prism_y * b)
-    return torch.stack([x, y], 1), jacobian
-
-
-def _solve(jacobian: tuple[Tensor, ...], miss: Tensor) -> Tensor:
-    """The 2 × 2 systems' solutions: [R, 2]; not finite where there is none."""
-    xa, xb, ya, yb = jacobian
-    x, y = miss.unbind(1)
-    return torch.stack([yb * x - xb * y, xa * y - ya * x], 1) / (xa * yb - xb * ya)[:, None]
-
-
 def _ahead(base: Tensor) -> Tensor:
     """Points of the plane z = 1: [R, 2] -> [R, 3]."""
     return torch.cat([base, torch.ones_like(base[:, :1])], 1)
@@ -254,7 +215,7 @@ def _project_fov(points: Tensor, omega: Tensor) -> tuple[Tensor, Tensor]:
 
 def _unproject_equirectangular(share: Tensor) -> tuple[Tensor, Tensor]:
     """Parts of the width and height -> directions [R, 3]: the middle looks ahead, x is longitude, y down is latitude."""
-    longitude, latitude = ((share - 0.5) * share.new_tensor([2 * pi, pi])).unbind(1)
+    longitude, latitude = 2 * pi * (share[:, 0] - 0.5), pi * (share[:, 1] - 0.5)
     across = torch.cos(latitude)
     direction = torch.stack([torch.sin(longitude) * across, torch.sin(latitude), torch.cos(longitude) * across], 1)
     return direction, latitude.abs() <= pi / 2

@@ -30,7 +30,7 @@ class PixelBatches:
     """Pixels of a scene's training photos. Photos stay uint8; only what is drawn becomes numbers."""
 
     def __init__(self, scene: Scene, ops: Backend) -> None:
-        device = ops.device
+        self.lens, device = ops.lens, ops.device
         indices = scene.indices("train")
         photos = scene.photos
         self.pixels, self.has_alpha = photos.pixels.to(device), photos.has_alpha  # [P, C] uint8
@@ -52,7 +52,7 @@ class PixelBatches:
     def at(self, drawn: Drawn, poses: Tensor | None = None) -> Batch:
         """What the photos show at R pixels; `poses` [V, 4, 4] instead of the given ones."""
         which, rows, columns = drawn.view, drawn.row, drawn.column  # [R]; `which` is the position among the training views
-        rays = cast_rays(self.cameras, self.poses if poses is None else poses, which, columns + 0.5, rows + 0.5)
+        rays = cast_rays(self.cameras, self.poses if poses is None else poses, which, columns + 0.5, rows + 0.5, self.lens)
         index = self.offsets[which] + rows * self.widths[which] + columns  # [R] in the store
         values = self.pixels[index].float() / 255.0  # [R, C]
         alpha = values[:, 3] if self.has_alpha else torch.ones_like(values[:, 0])

@@ -1,9 +1,9 @@
 """A TRAINING STEP AS ONE LAUNCH: the kernels of a step in a CUDA graph, of which nothing is read while it runs.
 
-The same step as training/loop.py's, where that is photos, a hash grid and small nets alone (see `can_capture`; an unbounded
-scene's loss has a term more, so its steps are taken op by op): samples have a room of fixed size, and rays that find none are
-left out; features and the factors of products are float16, and so is the table that is read, a copy that Adam keeps of the
-float32 one; gradients are those of the loss summed over rays, times LOSS_SCALE, which Adam takes out.
+The same step as training/loop.py's, where that is photos, a hash grid and small nets alone (see `can_capture`): samples have a
+room of fixed size, and rays that find none are left out; features and the factors of products are float16, and so is the table
+that is read, a copy that Adam keeps of the float32 one; gradients are those of the loss summed over rays, times LOSS_SCALE,
+which Adam takes out.
 
 A step whose loss or gradient is not finite changes nothing. What a step finds out (its loss, how many samples) comes back
 through a ring a few steps later; the number of rays follows from that. Where no graph can be made, kernels are launched singly.
@@ -74,10 +74,9 @@ def can_capture(trainer: "Trainer") -> bool:
     """Whether these steps are of the kind described above."""
     from nerf_app.ops.field_step.kernel_triton import fits
     model, fit = trainer.model, trainer.fit
-    has_terms = bool(weights_of(trainer.losses, model)) or trainer.losses.trimmed > 0
     is_plain = fit.exposure is None and fit.pose is None and model.mirror is None and model.fields[-1].shading is None
-    nets = model.fields[-1].nets
-    return is_plain and not has_terms and model.grid is not None and nets is not None and fits(nets, is_half=True)
+    nets, trims = model.fields[-1].nets, trainer.losses.trimmed > 0
+    return is_plain and not trims and model.grid is not None and nets is not None and fits(nets, is_half=True)
 
 
 class CapturedStep:
@@ -86,6 +85,7 @@ class CapturedStep:
     def __init__(self, trainer: "Trainer") -> None:
         parameters, device = trainer.model.parameters, trainer.model.ops.device
         self.trainer, self.device, self.is_cuda = trainer, device, device.type == "cuda"
+        self.distortion = weights_of(trainer.losses, trainer.model).get("distortion", 0.0)
         self.half = parameters.flat.detach().to(torch.float16)  # [P]
         table, size = trainer.model.fields[-1].nets.table, parameters.table_size
         self.place = slice(first := table.storage_offset(), first + table.numel())  # of the table in the flat buffer
@@ -180,16 +180,20 @@ class CapturedStep:
     @torch.no_grad()
     def work(self, shape: Shape) -> None:
         """All kernels of a step, in order."""
-        from nerf_app.ops.field_step.kernel_triton import FieldKernels, lit_samples, show_and_learn
+        from nerf_app.ops.field_step.kernel_triton import FieldKernels, lit_samples, show_and_learn, spread_and_learn
         inputs, model = self.inputs[shape], self.trainer.model
         marched = model.ops.march.march(inputs.origins, inputs.directions, inputs.near, inputs.far, inputs.jitter,
                                         shape.step_length, inputs.occupied, model.space, shape.samples)
         count = marched.ray_counts.sum(dtype=torch.int32)
         kernels = FieldKernels(model.fields[-1].nets, self.table, is_half=True)
         passed = kernels.forward(inputs.origins, inputs.directions, marched, model.space, count)
-        counts = inputs.counts & marched.is_complete
+        counts, d_weights = inputs.counts & marched.is_complete, None
+        if self.distortion:
+            spread, d_weights = spread_and_learn(passed, marched, model.space, counts, LOSS_SCALE * self.distortion)
         totals, squares, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, counts, LOSS_SCALE,
-                                                         HUBER)
+                                                         HUBER, d_weights)
+        if self.distortion:
+            totals[LOSS] += self.distortion * spread
         self.trainer.tiles.learn(inputs.tiles, squares)
         index, n_lit = lit_samples(marched.ray_starts, lit, shape.samples)
         nets = model.fields[-1].nets

@@ -64,6 +64,7 @@ def launch_everything() -> None:
     from nerf_app.training.batches import PixelBatches
     from nerf_app.training.captured import CapturedStep
     from nerf_app.training.loop import Trainer
+    from tests.ops.test_lens import some_pixels
     from tests.sphere import sphere_scene
     from tests.training.test_captured import interpreted_ops
     ops, config, scene = interpreted_ops(), Config(), sphere_scene(size=16)
@@ -83,6 +84,7 @@ def launch_everything() -> None:
     weights = ops.composite.render_weights(t, t, t, rays, 16)
     ops.composite.accumulate(weights, points, rays, 16).sum().backward()
     ops.adam.adam_step(*torch.zeros(4, 64), 2, 0.1, 32)
+    ops.lens.straighten(**some_pixels(64))
 
 
 def launch_with_ones() -> None:

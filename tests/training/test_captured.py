@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nerf_app.model import RadianceModel
 from nerf_app.ops import backend
 from nerf_app.ops.backend import choose_backend
 from nerf_app.scene import lenses
+from nerf_app.scene.camera import Lens
 from nerf_app.training import captured, loop
 from nerf_app.training.batches import PixelBatches
 from nerf_app.training.captured import CapturedStep
@@ -28,16 +30,16 @@ def interpreted_ops():
     return dataclasses.replace(reference, name="triton", **backend.implementations("triton"))
 
 
-def a_trainer(ops, monkeypatch):
-    """On the analytic ball, 64 rays in every step."""
+def a_trainer(ops, monkeypatch, is_bounded=True, distortion=None, scene=None):
+    """On the analytic ball, 64 rays in every step; without bounds, or with a `distortion`, the loss has a term more."""
     monkeypatch.setattr(loop, "MOST_RAYS", RAYS)
-    config = small_config(STEPS, SIZES)
-    model = RadianceModel(config, True, ops)
-    return Trainer(model, PixelBatches(sphere_scene(size=16), ops), None, config)
+    config = small_config(STEPS, SIZES | {"losses.distortion": distortion})
+    model = RadianceModel(config, is_bounded, ops)
+    return Trainer(model, PixelBatches(scene or sphere_scene(size=16), ops), None, config)
 
 
-def losses(trainer):
-    return [trainer.step(step / STEPS)[0] for step in range(STEPS)]
+def losses(trainer, steps=STEPS):
+    return [trainer.step(step / STEPS)[0] for step in range(steps)]
 
 
 def test_twenty_steps_follow_the_references_losses_within_a_hundredth(monkeypatch):
@@ -49,20 +51,62 @@ def test_twenty_steps_follow_the_references_losses_within_a_hundredth(monkeypatc
     assert found == pytest.approx(truth, rel=0.01)
 
 
+def test_light_that_is_spread_without_bounds_counts_as_the_reference_has_it(monkeypatch):
+    """With a weight that makes it a good part of the loss, over steps of which each changes the next."""
+    reference = choose_backend("reference", "cpu", 1)
+    trainers = [a_trainer(ops, monkeypatch, False, 0.5) for ops in (reference, interpreted_ops())]
+    start = trainers[0].model.parameters.flat.clone()
+    truth, found = (losses(trainer, 5) for trainer in trainers)
+    assert isinstance(trainers[1].captured, CapturedStep)
+    assert truth[0] > 1.3 * losses(a_trainer(reference, monkeypatch, False, 0.0), 1)[0]
+    assert found == pytest.approx(truth, rel=2e-3)
+    changes = [trainer.model.parameters.flat - start for trainer in trainers]
+    assert torch.nn.functional.cosine_similarity(*changes, dim=0) > 0.99
+
+
 def refuse(*_, **__):
     raise AssertionError("the step read a number on the host")
 
 
-def test_a_step_reads_nothing_on_the_host(monkeypatch):
-    trainer = a_trainer(interpreted_ops(), monkeypatch)
+class NobodyWaits(TorchDispatchMode):
+    """Refuses what torch can do on a device only once all that was launched before is done: shapes would follow from values."""
+
+    WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "repeat_interleave", "bincount", "equal"}
+
+    def __torch_dispatch__(self, func, _types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::")
+        indices = args[1] if name in ("index", "index_put", "index_put_", "_index_put_impl_") else ()
+        if name in self.WAITING or any(index is not None and index.dtype == torch.bool for index in indices):
+            refuse()
+        return func(*args, **(kwargs or {}))
+
+
+def with_lenses(scene, *lenses):
+    """The scene, as if its photos had been taken through these lenses, one after the other."""
+    views = tuple(dataclasses.replace(view, camera=dataclasses.replace(view.camera, lens=lenses[place % len(lenses)]))
+                  for place, view in enumerate(scene.views))
+    return dataclasses.replace(scene, views=views)
+
+
+LENSES = (Lens(), Lens(radial=(-0.1, 0.02, 0.0, 0.0), tangential=(0.01, 0.0)), Lens("fisheye"), Lens("fov", omega=0.9),
+          Lens("equirectangular"))
+
+
+@pytest.mark.parametrize("is_bounded, lenses", [(True, LENSES[:1]), (False, LENSES)])
+def test_a_step_reads_nothing_on_the_host(is_bounded, lenses, monkeypatch):
+    """Drawing rays and refreshing the grid included; nor is anything made of the host's numbers, which would be waited for."""
+    trainer = a_trainer(interpreted_ops(), monkeypatch, is_bounded, scene=with_lenses(sphere_scene(size=16), *lenses))
     step = CapturedStep(trainer)
-    step.step(0.0)  # cameras are sorted by kind, once
-    with monkeypatch.context() as patch:
-        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+    step.step(0.0)  # kinds of lenses and tables of levels are read and made once
+    trainer.steps_done = loop.STEPS_PER_REFRESH
+    with monkeypatch.context() as patch, NobodyWaits():
+        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__", "new_tensor"):
             patch.setattr(torch.Tensor, name, refuse)
+        for name in ("tensor", "as_tensor", "from_numpy"):
+            patch.setattr(torch, name, refuse)
         step.launch(0.1)
     step.hear()
-    assert 0.0 < step.heard[0] < 1.0 and trainer.steps_done == 2
+    assert 0.0 < step.heard[0] < 1.0 and trainer.steps_done == loop.STEPS_PER_REFRESH + 1
 
 
 def test_a_step_whose_loss_is_no_number_changes_nothing_and_is_counted(monkeypatch):

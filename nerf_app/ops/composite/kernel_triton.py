@@ -10,15 +10,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nerf_app.ops.composite import reference
 from nerf_app.ops.gpu import WARPS, blocks, plain
 from nerf_app.ops.shapes import check_shapes
 
 RAYS, CHUNK = 16, 16  # of a program: rays, and samples of each at a time
 OPAQUE, DARK = tl.constexpr(64.0), tl.constexpr(1e-4)  # as composite/reference.py has them
 BLOCK = 256
-
-distortion = reference.distortion
 
 
 @triton.jit
@@ -145,6 +142,55 @@ def median_distances(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_p
         gone += tl.sum(weight, 1)
 
 
+@triton.jit
+def _placed(weights_ptr, s_starts_ptr, s_ends_ptr, at, inside):
+    """Of samples at `at` [RAYS, CHUNK]: weight, middle, length."""
+    start, end = tl.load(s_starts_ptr + at, mask=inside, other=0.0), tl.load(s_ends_ptr + at, mask=inside, other=0.0)
+    return tl.load(weights_ptr + at, mask=inside, other=0.0), 0.5 * (start + end), end - start
+
+
+@triton.jit
+def distortion_forward(weights_ptr, s_starts_ptr, s_ends_ptr, starts_ptr, counts_ptr, n_rays, spreads_ptr, RAYS: tl.constexpr,
+                       CHUNK: tl.constexpr):
+    """How far each ray's weights are from lying in one place [R]."""
+    rays, is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
+    mass, moment, spread = tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32)
+    for begin in range(0, tl.max(count, 0), CHUNK):
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
+        weight, middle, length = _placed(weights_ptr, s_starts_ptr, s_ends_ptr, at, inside)
+        turned = weight * middle
+        ahead, moment_ahead = mass[:, None] + tl.cumsum(weight, 1) - weight, moment[:, None] + tl.cumsum(turned, 1) - turned
+        spread += tl.sum(2.0 * weight * (middle * ahead - moment_ahead) + weight * weight * length / 3.0, 1)
+        mass += tl.sum(weight, 1)
+        moment += tl.sum(turned, 1)
+    tl.store(spreads_ptr + rays, spread, mask=is_ray)
+
+
+@triton.jit
+def distortion_backward(weights_ptr, s_starts_ptr, s_ends_ptr, starts_ptr, counts_ptr, n_rays, d_spreads_ptr, d_weights_ptr,
+                        RAYS: tl.constexpr, CHUNK: tl.constexpr):
+    """The gradient by weights [S]: a sample is pulled by those ahead of it and those behind it, whose sums a first pass finds."""
+    rays, is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
+    d_spread = 2.0 * tl.load(d_spreads_ptr + rays, mask=is_ray, other=0.0)
+    mass, moment = tl.zeros([RAYS], tl.float32), tl.zeros([RAYS], tl.float32)
+    for begin in range(0, tl.max(count, 0), CHUNK):
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
+        weight, middle, _length = _placed(weights_ptr, s_starts_ptr, s_ends_ptr, at, inside)
+        mass += tl.sum(weight, 1)
+        moment += tl.sum(weight * middle, 1)
+    behind, moment_behind = mass, moment  # of what was not passed yet
+    for begin in range(0, tl.max(count, 0), CHUNK):
+        at, inside = chunk_of_rays(start, count, begin, CHUNK)
+        weight, middle, length = _placed(weights_ptr, s_starts_ptr, s_ends_ptr, at, inside)
+        left = behind[:, None] - tl.cumsum(weight, 1)  # behind this one
+        moment_left = moment_behind[:, None] - tl.cumsum(weight * middle, 1)
+        ahead, moment_ahead = mass[:, None] - left - weight, moment[:, None] - moment_left - weight * middle
+        pull = middle * (ahead - left) + moment_left - moment_ahead + weight * length / 3.0
+        tl.store(d_weights_ptr + at, d_spread[:, None] * pull, mask=inside)
+        behind -= tl.sum(weight, 1)
+        moment_behind -= tl.sum(weight * middle, 1)
+
+
 def places_of(ray_indices: Tensor, n_rays: int) -> tuple[Tensor, Tensor]:
     """Where each ray's samples begin and how many there are: [S] sorted -> [R], [R] int64."""
     borders = torch.searchsorted(ray_indices, torch.arange(n_rays + 1, device=ray_indices.device))
@@ -190,6 +236,37 @@ class _Accumulate(torch.autograd.Function):
         return d_weights, d_values, None, None
 
 
+def spreads_of(weights: Tensor, s_starts: Tensor, s_ends: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
+    """[R] of rays whose samples [S] begin at [R] and are [R] in number."""
+    n_rays = len(places[0])
+    spreads = torch.zeros(n_rays, device=weights.device)
+    distortion_forward[(blocks(n_rays, RAYS),)](weights, s_starts, s_ends, *places, n_rays, spreads, RAYS=RAYS, CHUNK=CHUNK,
+                                                num_warps=WARPS)
+    return spreads
+
+
+def pull_of_spreads(weights: Tensor, s_starts: Tensor, s_ends: Tensor, places: tuple[Tensor, Tensor],
+                    d_spreads: Tensor) -> Tensor:
+    """From gradients by spreads [R] to those by weights [S]."""
+    n_rays, d_weights = len(d_spreads), torch.zeros_like(weights)
+    distortion_backward[(blocks(n_rays, RAYS),)](weights, s_starts, s_ends, *places, n_rays, d_spreads, d_weights, RAYS=RAYS,
+                                                 CHUNK=CHUNK, num_warps=WARPS)
+    return d_weights
+
+
+class _Distortion(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+        inputs = (*map(plain, (weights, s_starts, s_ends)), *places_of(ray_indices, n_rays))
+        ctx.save_for_backward(*inputs)
+        return spreads_of(*inputs[:3], inputs[3:])
+
+    @staticmethod
+    def backward(ctx, d_spreads: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        return pull_of_spreads(*inputs[:3], inputs[3:], plain(d_spreads)), None, None, None, None
+
+
 def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
     """How much each packed sample adds to its ray: [S]."""
     check_shapes("density [S], t_starts [S], t_ends [S], ray_indices [S]", density=density, t_starts=t_starts, t_ends=t_ends,
@@ -212,3 +289,10 @@ def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indic
                                               *places_of(plain(ray_indices, torch.int64), n_rays), n_rays, medians, RAYS=RAYS,
                                               CHUNK=CHUNK, num_warps=WARPS)
     return medians
+
+
+def distortion(weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
+    """How far each ray's weights are from lying in one place: [S] -> [R]."""
+    check_shapes("weights [S], s_starts [S], s_ends [S], ray_indices [S]", weights=weights, s_starts=s_starts, s_ends=s_ends,
+                 ray_indices=ray_indices)
+    return _Distortion.apply(weights, s_starts, s_ends, plain(ray_indices, torch.int64), n_rays)

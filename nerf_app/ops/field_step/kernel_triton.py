@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nerf_app.ops.composite import kernel_triton as composite
-from nerf_app.ops.composite.kernel_triton import CHUNK, RAYS
+from nerf_app.ops.composite.kernel_triton import CHUNK, RAYS, pull_of_spreads, render_weights_forward, spreads_of
 from nerf_app.ops.composite.reference import DARK, OPAQUE
 from nerf_app.ops.field_step import HashGridNets, Samples
 from nerf_app.ops.field_step.rays_triton import list_lit, place_samples, show_and_compare, show_backward, show_forward
@@ -278,14 +278,28 @@ def lit_samples(starts: Tensor, lit: Tensor, room: int) -> tuple[Tensor, Tensor]
     return index, lit.sum(dtype=torch.int32)
 
 
+def spread_and_learn(passed: Passed, samples: Samples, space: Space, counts: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """How far the light of rays is spread over their lattice (ops/composite's distortion), and what weights learn from it.
+
+    Returns:
+        [] the sum over rays that count [R] bool; and `scale` times its gradient by weights [S].
+    """
+    places, n_rays, weights = (samples.ray_starts, samples.ray_counts), len(counts), torch.zeros_like(passed.density)
+    render_weights_forward[(blocks(n_rays, RAYS),)](passed.density, samples.t_starts, samples.t_ends, *places, n_rays, weights,
+                                                    RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
+    along = weights, *(space.lattice_at(t) / space.lattice_length for t in (samples.t_starts, samples.t_ends)), places
+    return (spreads_of(*along) * counts).sum(), pull_of_spreads(*along, scale * counts)
+
+
 def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: Tensor, counts: Tensor, scale: float,
-                   huber: float) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+                   huber: float, d_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
     """What rays show, how far that is from the photos, and what samples learn from it, in one launch.
 
     Args:
         background, truth, counts: [R, 3], [R, 3], [R] bool: as training/losses.py has them.
         scale: what gradients are multiplied with.
         huber: error beyond which it counts linearly.
+        d_weights: [S] what else pulls at weights, so multiplied.
 
     Returns:
         [3] loss, squared error and number of the rays that count, each summed over them; [R] squared errors, 0 for the others;
@@ -297,8 +311,8 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
     lit = torch.zeros(n_rays, dtype=torch.int32, device=device)
     show_and_compare[(blocks(n_rays, RAYS),)](
         passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_rays, background,
-        truth, counts.view(torch.uint8), scale, weights, d_raw, d_rgb, lit, squares, totals, HUBER=huber, RAYS=RAYS, CHUNK=CHUNK,
-        num_warps=WARPS)
+        truth, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw, d_rgb, lit, squares,
+        totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
     return totals, squares, lit, (d_raw, d_rgb)
 
 

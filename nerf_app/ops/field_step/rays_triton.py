@@ -144,10 +144,11 @@ def _huber(seen, wanted, HUBER: tl.constexpr):
 
 @triton.jit
 def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_rays, background_ptr, truth_ptr,
-                     is_counted_ptr, scale, weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr, totals_ptr,
-                     HUBER: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
+                     is_counted_ptr, scale, weights_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr, totals_ptr,
+                     HUBER: tl.constexpr, HAS_WEIGHTS: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """Forward, loss and backward of compositing in one: what `show_forward`, training/losses.py and `show_backward` do.
 
+    `d_weights` [S] is what else pulls at weights, multiplied with `scale` before.
     `squares` [R] gets the squared errors, 0 for rays that do not count. Adds to `totals` [3] the loss, the squared error and the
     number of rays that count; gradients are those of the loss's sum over rays (not its mean), times `scale`.
     """
@@ -166,8 +167,8 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
     factor = tl.where(is_counted, scale / 3.0, 0.0)
     d_red, d_green, d_blue = factor * d_r, factor * d_g, factor * d_b
     d_opacity = -(d_red * behind_r + d_green * behind_g + d_blue * behind_b)
-    _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red, d_green,
-               d_blue, d_opacity, d_opacity * 0.0, False, RAYS, CHUNK)
+    _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red, d_green,
+               d_blue, d_opacity, d_opacity * 0.0, HAS_WEIGHTS, RAYS, CHUNK)
     tl.store(lit_ptr + rays, tl.where(is_counted, lit, 0), mask=is_ray)  # who does not count learns nothing
     squares = tl.where(is_counted, square_r + square_g + square_b, 0.0) / 3.0
     tl.store(squares_ptr + rays, squares, mask=is_ray)

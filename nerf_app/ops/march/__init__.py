@@ -32,6 +32,7 @@ class Space(Protocol):
     """Where samples may lie, and how steps grow with distance: the two of sampling/contraction.py, which kernels know."""
 
     is_bounded: bool
+    lattice_length: float  # about how much of the lattice lies on a ray
 
     def to_unit(self, points: Tensor) -> Tensor:
         """[N, 3] scene coordinates -> [N, 3] in [0, 1]."""

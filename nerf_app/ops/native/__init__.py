@@ -57,9 +57,9 @@ def call(kernel: str, *arguments: Any) -> None:
     _function(kernel)(*[_converted(argument) for argument in arguments])
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """The tensor as a kernel can read it: float32 on the CPU, one number behind the other."""
-    return _checked(tensor, torch.float32).detach().contiguous()
+def plain(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The tensor as a kernel can read it: of this type, on the CPU, one number behind the other."""
+    return _checked(tensor, dtype).detach().contiguous()
 
 
 def indices(tensor: Tensor) -> Tensor:
