@@ -1,13 +1,14 @@
-"""A camera path -> numbered pictures -> videos. What was rendered once survives an interruption.
+"""A camera path -> pictures -> videos, which take each picture as it is drawn. What was slow to draw survives an interruption.
 
-Every picture is first written into `<out>.frames/<channel>/`; a second call for the same request goes on at the first
-one that is missing. The folder goes when the videos are complete, and stays where pictures were asked for.
+On a CPU every picture is also written into `<out>.frames/<channel>/`; a second call for the same request goes on at the first
+one that is missing. The folder goes when the videos are complete, and stays where pictures were asked for. A GPU draws a
+picture about as fast as it is written: there only those are that were asked for.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from nerf_app.export.crop import Box, clipped
 from nerf_app.export.parts import require_parts
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.pictures import read_png, to_bytes, write_png
-from nerf_app.export.video import write_video
+from nerf_app.export.video import open_video
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.paths import shown
 from nerf_app.scene.writing import write_bytes
@@ -91,31 +92,36 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
     base = out.with_name(out.name.removesuffix(".mp4"))
     folder = base.with_name(base.name + ".frames")
     request = _open_folder(run, path, folder, channels, background, is_kept)
-    _render_missing(run, path, folder, channels, paper, request.depth, on_frame)
+    videos = [] if is_kept else [base.with_name("_".join([base.name, *(film if film != ("rgb",) else ())]) + ".mp4")
+                                 for film in films]
+    with ExitStack() as opened:
+        adds = [opened.enter_context(open_video(video, path.fps)) for video in videos]
+        for number, pictures in enumerate(_drawn(run, path, folder, request, channels, paper), 1):
+            for film, add in zip(films, adds):
+                add(np.concatenate([_coloured(pictures[channel]) for channel in film], axis=1))
+            on_frame(number, len(path.cameras))
     if request.depth is not None:
         meaning = {**asdict(request.depth), "unit": "input units", "colours": "even steps of log(depth), near is bright"}
         _write_json(meaning, base.with_name(base.name + "_depth.json"))
-    if is_kept:
-        return [folder / channel for channel in channels]
-    videos = [base.with_name("_".join([base.name, *(film if film != ("rgb",) else ())]) + ".mp4") for film in films]
-    for film, video in zip(films, videos, strict=True):
-        parts = zip(*(_pictures(folder / channel, len(path.cameras)) for channel in film), strict=True)
-        write_video((np.concatenate(pictures, axis=1) for pictures in parts), video, path.fps)
     if not request.is_kept:
         _clear(folder)
-    return videos
+    return videos or [folder / channel for channel in channels]
 
 
-def _render_missing(run: "Run", path: CameraPath, folder: Path, channels: tuple[str, ...], paper: np.ndarray | None,
-                    depth_range: DepthRange | None, on_frame: Callable[[int, int], None]) -> None:
+def _drawn(run: "Run", path: CameraPath, folder: Path, request: Request, channels: tuple[str, ...],
+           paper: np.ndarray | None) -> Iterator[dict[str, np.ndarray]]:
+    """Each camera's pictures by channel: those that are in the folder already, or drawn now."""
     colour = (0.0, 0.0, 0.0) if paper is None else tuple(float(part) for part in paper)
+    is_stored = request.is_kept or run.ops.device.type == "cpu"
     for i, one in enumerate(path.cameras):
         names = {channel: folder / channel / f"{i:05d}.png" for channel in channels}
-        if not all(_is_whole(name, one.camera) for name in names.values()):
+        pictures = {channel: read_png(name) for channel, name in names.items()}
+        if not all(_is_whole(pixels, one.camera) for pixels in pictures.values()):
             picture = run.render(one.camera, one.world_from_camera, colour, with_normals="normals" in channels)
-            for channel, name in names.items():
-                write_png(CHANNELS[channel](picture, paper, depth_range), name)
-        on_frame(i + 1, len(path.cameras))
+            pictures = {channel: CHANNELS[channel](picture, paper, request.depth) for channel in channels}
+            for channel, name in names.items() if is_stored else ():
+                write_png(pictures[channel], name)
+        yield pictures
 
 
 def _checked_channels(channels: Sequence[str], run: "Run") -> tuple[str, ...]:
@@ -201,17 +207,13 @@ def _write_json(content: dict, out: Path) -> None:
     write_bytes(json.dumps(content, indent=1).encode(), out)
 
 
-def _is_whole(name: Path, camera: Camera) -> bool:
-    pixels = read_png(name)
+def _is_whole(pixels: np.ndarray | None, camera: Camera) -> bool:
     return pixels is not None and pixels.shape[:2] == (camera.height, camera.width)
 
 
-def _pictures(folder: Path, count: int) -> Iterator[np.ndarray]:
-    for i in range(count):
-        pixels = read_png(folder / f"{i:05d}.png")
-        if pixels is None:
-            raise ResourceError(f"{shown(folder / f'{i:05d}.png')} went missing while the video was made: render again")
-        yield pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+def _coloured(pixels: np.ndarray) -> np.ndarray:
+    """[H, W, 3] or [H, W] grey -> [H, W, 3]."""
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
 # What is drawn: (picture, background [3] or None for transparent, range of depths) -> uint8 pixels.

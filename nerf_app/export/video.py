@@ -1,8 +1,8 @@
 """Pictures -> an H.264 video that every player opens: yuv420p, even sides, the index in front."""
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,9 +21,21 @@ def write_video(frames: Iterable[np.ndarray], out: Path, fps: float) -> None:
 
     The file has its name only once it is complete; `frames` may be lazy.
     """
+    with open_video(out, fps) as add:
+        for pixels in frames:
+            add(pixels)
+
+
+@contextmanager
+def open_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """The same for pictures that are added one by one: gives the function that adds one."""
     beside = out.with_name(out.name + ".part")
     try:
-        _encode(frames, beside, fps)
+        # An absolute path: the library would read "a:b.mp4" as a network address.
+        with av.open(os.path.abspath(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            film = _Film(container, fps)
+            yield film.add
+            film.end()
         os.replace(beside, out)
     except OSError as error:  # av's own errors are of this kind where the disk is the reason
         raise ResourceError(f"cannot write {shown(out)}: {error.strerror or error}; make room or give another --out") from error
@@ -32,22 +44,28 @@ def write_video(frames: Iterable[np.ndarray], out: Path, fps: float) -> None:
             beside.unlink()
 
 
-def _encode(frames: Iterable[np.ndarray], out: Path, fps: float) -> None:
-    # An absolute path: the library would read "a:b.mp4" as a network address.
-    with av.open(os.path.abspath(out), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = None
-        for pixels in map(_even, frames):
-            if stream is None:
-                stream = _stream(container, pixels.shape[1], pixels.shape[0], fps)
-            if pixels.shape[:2] != (stream.height, stream.width):
-                raise UsageError(f"the pictures of a video must have one size: {stream.width}×{stream.height} at first, then "
-                                 f"{pixels.shape[1]}×{pixels.shape[0]}; give one --size for all")
-            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709,
-                                                         dst_color_range=ColorRange.MPEG)))
-        if stream is None:
+class _Film:
+    """What is encoded into a container; the first picture says how large all are."""
+
+    def __init__(self, container: av.container.OutputContainer, fps: float) -> None:
+        self.container, self.fps, self.stream = container, fps, None
+
+    def add(self, pixels: np.ndarray) -> None:
+        """[H, W, 3] uint8."""
+        pixels = _even(pixels)
+        self.stream = stream = self.stream or _stream(self.container, pixels.shape[1], pixels.shape[0], self.fps)
+        if pixels.shape[:2] != (stream.height, stream.width):
+            raise UsageError(f"the pictures of a video must have one size: {stream.width}×{stream.height} at first, then "
+                             f"{pixels.shape[1]}×{pixels.shape[0]}; give one --size for all")
+        picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        self.container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709,
+                                                          dst_color_range=ColorRange.MPEG)))
+
+    def end(self) -> None:
+        """What the encoder still holds."""
+        if self.stream is None:
             raise UsageError("a video needs at least one picture, none came")
-        container.mux(stream.encode())
+        self.container.mux(self.stream.encode())
 
 
 def _stream(container: av.container.OutputContainer, width: int, height: int, fps: float) -> av.VideoStream:

@@ -1,4 +1,6 @@
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 from nerf_app import flags
 from nerf_app.config import Config, with_overrides
 from nerf_app.errors import ResourceError, UsageError
+from nerf_app.export import frames
 from nerf_app.export.frames import CHANNELS, depth_colours, render_path
 from nerf_app.export.path_files import CameraPath, PathCamera
 from nerf_app.export.paths import camera_path
@@ -81,6 +84,39 @@ def test_an_interrupted_rendering_goes_on_at_the_missing_frame(tmp_path):
     rendered(run, tmp_path / "orbit.mp4", as_frames=True)
     assert len(run.rendered) == 2
     assert (tmp_path / "orbit.frames" / "rgb" / "00002.png").stat().st_mtime_ns == kept
+
+
+def test_videos_take_frames_as_they_are_drawn(tmp_path, monkeypatch):
+    run, events = ball_run(tmp_path / "run"), []
+    render = run.render
+    run.render = lambda *args, **options: events.append("drawn") or render(*args, **options)
+    monkeypatch.setattr(frames, "open_video", lambda out, fps: nullcontext(lambda pixels: events.append(out.name)))
+    rendered(run, tmp_path / "orbit.mp4", ("rgb", "alpha"))
+    assert events == 5 * ["drawn", "orbit.mp4", "orbit_alpha.mp4"]
+
+
+def on_gpu(folder, **more):
+    run = ball_run(folder, **more)
+    run.ops = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    return run
+
+
+def test_on_a_gpu_frames_go_to_the_video_alone_and_are_the_same(tmp_path):
+    stored = []
+    (film,) = rendered(on_gpu(tmp_path / "run"), tmp_path / "gpu.mp4", on_frame=lambda *_: stored.extend(tmp_path.rglob("*.png")))
+    (truth,) = rendered(ball_run(tmp_path / "run"), tmp_path / "cpu.mp4")
+    assert not stored and film.read_bytes() == truth.read_bytes()
+    (asked,) = rendered(on_gpu(tmp_path / "run"), tmp_path / "asked", as_frames=True)
+    assert len(list(asked.glob("*.png"))) == 5
+
+
+def test_an_interrupted_film_leaves_no_video(tmp_path):
+    for name, run in (("cpu", ball_run(tmp_path / "run", fails_at=3)), ("gpu", on_gpu(tmp_path / "run", fails_at=3))):
+        with pytest.raises(KeyboardInterrupt):
+            rendered(run, tmp_path / name)
+    assert everything(tmp_path) == sorted(["cpu.frames", "cpu.frames/request.json", "cpu.frames/rgb", "gpu.frames",
+                                           "gpu.frames/request.json", "gpu.frames/rgb",
+                                           *(f"cpu.frames/rgb/0000{i}.png" for i in range(3))])
 
 
 def test_a_broken_frame_is_rendered_again(tmp_path):
