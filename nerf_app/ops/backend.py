@@ -58,7 +58,8 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
     if asked in obstacles:
         raise BackendUnavailable(f"backend {asked} cannot run: {obstacles[asked]}; use --backend auto or reference"
                                  + (f", or unset {VARIABLE}" if by == VARIABLE else ""))
-    chosen = asked if asked != "auto" else _best([other for other in NAMES if other not in obstacles], place)
+    able = [other for other in considered if other not in obstacles]
+    chosen = _best(able, place)
     if place.type == "cuda" and (failed := gpu_choice.cannot_compute(place)):  # asked last: it takes hold of the GPU
         if device != "auto":
             raise BackendUnavailable(f"torch {torch.__version__} cannot compute on device {device} ({failed}): install one that "
@@ -71,7 +72,8 @@ def choose_backend(name: str = "auto", device: str = "auto", threads: int | None
         native.set_threads(threads)
     if place.type == "cuda":
         torch.cuda.set_device(place.index or 0)  # where Triton launches
-    reason = by if asked != "auto" else "; ".join(f"no {other}: {obstacle}" for other, obstacle in obstacles.items())
+    missing = [f"no {other}: {obstacle}" for other, obstacle in obstacles.items()]
+    reason = by if asked != "auto" else "; ".join(_times(able, place) + missing)
     why = f"{chosen} on {place}, {threads} thread{'s' if threads > 1 else ''}   ({reason})"
     return Backend(chosen, place, threads, why, **implementations(chosen))
 
@@ -95,6 +97,12 @@ def _best(able: list[str], device: torch.device) -> str:
     """Of the backends that are able, in their order, the first; of those for GPUs the fastest."""
     for_gpus = [name for name in able if name in gpu_choice.LIBRARIES]
     return min(for_gpus, key=lambda name: gpu_choice.examined(name, device)[1]) if for_gpus else able[0]
+
+
+def _times(able: list[str], device: torch.device) -> list[str]:
+    """What decided between several for GPUs."""
+    times = {name: 1e3 * gpu_choice.examined(name, device)[1] for name in able if name in gpu_choice.LIBRARIES}
+    return ["a field step takes " + ", ".join(f"{name} {time:.2f} ms" for name, time in times.items())] if len(times) > 1 else []
 
 
 def implementations(name: str) -> dict[str, ModuleType]:

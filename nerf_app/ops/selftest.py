@@ -9,6 +9,7 @@ process of its own: what reads where nothing is takes the GPU away from the whol
 """
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ TOLERANCE = 2e-3  # of the largest number: gradients of matrices may be sums of 
 HALF_TOLERANCE = 3e-2  # float16 all the way through two nets
 SIZE, TIMED_SIZE = 777, 1 << 16  # samples; odd on purpose
 REPETITIONS = 5
+COMPILER = "Triton launches kernels by a little C program: install a C compiler and Python's headers, such as gcc and python3-dev"
 Ops = Mapping[str, ModuleType]
 
 
@@ -143,12 +145,23 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     passed = stages.forward(origins, directions, samples, Box(), samples.ray_counts.sum(dtype=torch.int32))
     counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
     background, truth = numbers.uniform(2, len(origins), 3)
+    plain, *_ = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
     spread, d_weights = kernels.spread_and_learn(passed, samples, Box(), counts, 1.0)
     totals, _, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1, d_weights)
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     stages.backward(passed, index, count, gradients, d_table, d_matrices)
-    return {"captured step": [totals, spread, d_weights, d_table, *d_matrices]}
+    return {"captured step": [plain, totals, spread, d_weights, d_table, *d_matrices], "its adam": [_moved(numbers, is_half)]}
+
+
+def _moved(numbers: Numbers, is_half: bool) -> Tensor:
+    """Parameters after a step of the optimiser, or the float16 copy that follows them."""
+    from nerf_app.ops.adam import kernel_triton as adam
+    parameters, gradients, *moments = (numbers.normal(SIZE) for _ in range(4))
+    half, control = parameters.half(), torch.ones(adam.CONTROL, device=numbers.device)
+    is_sound = torch.ones((), dtype=torch.bool, device=numbers.device)
+    adam.adam_controlled(parameters, gradients, moments[0], moments[1].abs(), half, control, is_sound, SIZE // 2)
+    return half.float() if is_half else parameters
 
 
 def failure(name: str, ops: Ops, references: Ops, device: torch.device) -> str | None:
@@ -161,7 +174,8 @@ def failure(name: str, ops: Ops, references: Ops, device: torch.device) -> str |
             truth, found = half_findings(device, False), half_findings(device, True)
             wrong = next(filter(None, (_apart(op, found[op], truth[op], HALF_TOLERANCE) for op in truth)), None)
     except Exception as error:  # a compiler, a driver or a library of somebody else may raise anything
-        return f"fails its self-test ({first_line(error)})"
+        is_compilers = isinstance(error, subprocess.CalledProcessError) or "C compiler" in str(error)
+        return f"fails its self-test ({first_line(error)})" + (f": {COMPILER}" if is_compilers else "")
     return wrong and f"fails its self-test: {wrong}"
 
 

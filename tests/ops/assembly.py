@@ -14,12 +14,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction, mangle_type
+
+if TYPE_CHECKING:
+    from nerf_app.training.loop import Trainer
 
 ALIGNMENT = 16  # bytes, or numbers, of which Triton takes note
 LAUNCHES = {}
@@ -32,11 +36,12 @@ def record(self, *args, grid, warmup=False, **kwargs):
     signature, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(self.params):
         value = bound[parameter.name]
-        is_one = type(value) is int and value == 1 and not parameter.do_not_specialize
+        is_special = type(value) is int and not parameter.do_not_specialize
+        is_one = is_special and value == 1
         signature[parameter.name] = "constexpr" if parameter.is_constexpr or is_one else mangle_type(value)
         if parameter.is_constexpr or is_one:
             constants[parameter.name] = value
-        elif hasattr(value, "data_ptr") or (isinstance(value, int) and value % ALIGNMENT == 0):
+        elif hasattr(value, "data_ptr") or (is_special and value % ALIGNMENT == 0):
             attributes[place,] = [["tt.divisibility", ALIGNMENT]]
     LAUNCHES.setdefault((self.__name__, str(signature), str(constants)), (self, signature, constants, attributes, options))
 
@@ -55,22 +60,27 @@ def compile_all(capability: int, folder: Path) -> None:
                           "shared": compiled.metadata.shared, "reductions": sorted(reductions)}), flush=True)
 
 
-def launch_everything() -> None:
-    """Each op's host once, with the sizes of the default field; where a captured step differs, that too."""
+def default_trainer(is_bounded: bool) -> "Trainer":
+    """One with the default settings, whose kernels are Triton's."""
     from nerf_app.config import Config
     from nerf_app.model import RadianceModel
-    from nerf_app.ops.hashgrid.kernel_triton import add_table_gradient
-    from nerf_app.sampling.draws import Draws
     from nerf_app.training.batches import PixelBatches
-    from nerf_app.training.captured import CapturedStep
     from nerf_app.training.loop import Trainer
-    from tests.ops.test_lens import some_pixels
     from tests.sphere import sphere_scene
     from tests.training.test_captured import interpreted_ops
-    ops, config, scene = interpreted_ops(), Config(), sphere_scene(size=16)
+    ops, config = interpreted_ops(), Config()
+    return Trainer(RadianceModel(config, is_bounded, ops), PixelBatches(sphere_scene(size=16), ops), None, config)
+
+
+def launch_everything() -> None:
+    """Each op's host once, with the sizes of the default field; where a captured step differs, that too."""
+    from nerf_app.ops.hashgrid.kernel_triton import add_table_gradient
+    from nerf_app.sampling.draws import Draws
+    from nerf_app.training.captured import CapturedStep
+    from tests.ops.test_lens import some_pixels
     for is_bounded in (True, False):
-        model = RadianceModel(config, is_bounded, ops)
-        trainer = Trainer(model, PixelBatches(scene, ops), None, config)
+        trainer = default_trainer(is_bounded)
+        model, ops = trainer.model, trainer.model.ops
         CapturedStep(trainer).launch(0.1)
         batch = trainer.batches.at(trainer.tiles.draw(Draws(ops, 0, 0), 64))
         for rendering in model.passes(batch.rays, None):

@@ -146,6 +146,9 @@ def test_of_those_that_pass_the_self_test_the_fastest_computes_on_a_gpu(monkeypa
     ops = choose_backend("auto", "auto", 1)
     assert ops.name == chosen and ops.why.startswith(f"{chosen} on cuda")
     assert all(f"no {name}: fails" in ops.why for name, (wrong, _) in findings.items() if wrong)
+    is_close = not any(wrong for wrong, _ in findings.values())
+    times = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, (_, seconds) in findings.items())
+    assert (f"(a field step takes {times}; no cpp" in ops.why) == is_close
 
 
 @requires("triton")

@@ -172,3 +172,20 @@ def test_of_samples_in_the_dark_the_field_is_not_asked(monkeypatch):
         sums, weights = seen_by(kernels, (torch.zeros(2, 3), torch.eye(3)[:2], samples), Space(True), levels, True)(**field)
     assert asked == [2 * 8, 16, 32, 4]  # stretches of 8, 16, 32 and the rest
     assert sums[:, 3].tolist() == [1.0, 0.0] and not weights[5:n].any()
+
+
+@requires("triton")
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e5, 1e6])
+def test_what_float16_cannot_hold_never_reaches_the_table_alone(size):
+    """Whether a step is sound is read from the gradients of the nets: where these are finite, the table's must be."""
+    kernels = field_step.IMPLEMENTATIONS["triton"]()
+    field, levels = random_field()
+    field["density"][0] *= 30.0
+    origins, directions, samples = random_rays(7, 60)
+    nets = HashGridNets(field["table"], levels, tuple(field["density"]), tuple(field["colour"]), True)
+    half = kernels.FieldKernels(nets, field["table"].half(), True)
+    passed = half.forward(origins, directions, samples, Space(True), torch.tensor(60, dtype=torch.int32))
+    d_table, d_matrices = torch.zeros_like(nets.table), [torch.zeros_like(matrix) for matrix in half.matrices]
+    half.backward(passed, torch.arange(60, dtype=torch.int32), torch.tensor(60, dtype=torch.int32),
+                  (size * torch.rand(60), torch.zeros(60, 3)), d_table, d_matrices)
+    assert d_table.isfinite().all() or not all(matrix.isfinite().all() for matrix in d_matrices)

@@ -1,20 +1,20 @@
 """The self-test passes right kernels, here in the interpreter, and tells which op of a wrong backend is wrong."""
 
 import json
+import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
 
-from nerf_app.config import Config
-from nerf_app.model import RadianceModel
 from nerf_app.ops import backend, gpu_choice, selftest
-from nerf_app.ops.backend import choose_backend
 from tests.requires import requires
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def modules(name):
@@ -66,6 +66,15 @@ def test_whatever_a_kernel_raises_is_a_failure():
         "fails its self-test (OSError: no ptxas)")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("Failed to find C compiler. Please specify"),
+                                   subprocess.CalledProcessError(1, ["gcc"])])
+def test_where_triton_cannot_launch_for_want_of_a_compiler_the_cure_is_named(error):
+    def broken(_):
+        raise error
+    wrong = selftest.failure("other", changed("adam", "adam_step", broken), modules("reference"), CPU)
+    assert type(error).__name__ in wrong and wrong.endswith("Python's headers, such as gcc and python3-dev")
+
+
 def test_whoever_passed_is_remembered_and_whoever_failed_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     kept, answers = tmp_path / "nerf_app/backends.json", iter([("no room", 0.0), (None, 0.25), ("asked again", 0.0)])
@@ -96,10 +105,27 @@ def test_a_self_test_that_crashes_or_hangs_takes_nothing_with_it(monkeypatch, pr
     gpu_choice._examined_apart.cache_clear()
 
 
-def test_its_field_has_the_default_widths():
-    """What is compiled for the self-test is what a run with the defaults needs: its budget is not spent on compiling."""
-    field = selftest.Numbers(CPU).field()
-    nets = RadianceModel(Config(), True, choose_backend("reference", "cpu", 1)).fields[-1].nets
-    for name in ("density", "colour"):
-        assert [matrix.shape for matrix in getattr(field, name)] == [matrix.shape for matrix in getattr(nets, name)]
-    assert len(field.levels) == len(nets.levels) and field.table.shape[1] == nets.table.shape[1]
+COMPILED = """
+from nerf_app.ops import backend, selftest
+from nerf_app.training.captured import CapturedStep
+from tests.ops import assembly
+assembly.JITFunction.run = assembly.record
+ops, cpu, launched = backend.implementations("triton"), assembly.torch.device("cpu"), assembly.LAUNCHES
+selftest.findings(ops, cpu)
+selftest.half_findings(cpu, True)
+before = set(launched)
+launched.clear()
+CapturedStep(assembly.default_trainer(True)).launch(0.1)
+print(len(launched), [key for key in launched if key not in before])
+"""
+
+
+@pytest.mark.slow
+@requires("triton")
+def test_what_a_run_with_the_defaults_launches_was_compiled_for_the_self_test():
+    """A budget is not spent on compiling: types, constants and alignments are the same."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    count, rest = done.stdout.split(maxsplit=1)
+    assert int(count) > 12 and rest.strip() == "[]"

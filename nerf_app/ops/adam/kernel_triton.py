@@ -13,7 +13,7 @@ BLOCK = 1024
 CONTROL = 4  # numbers that a step is steered by: learning rate, two corrections, and what the gradients are multiplied with
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "table_size"])
 def adam(parameters_ptr, gradients_ptr, first_ptr, second_ptr, half_ptr, control_ptr, is_sound_ptr, n, table_size,
          HAS_HALF: tl.constexpr, BLOCK: tl.constexpr):
     """One step, in place. Where `is_sound` [] is 0 the gradients are only forgotten. `half` [P] float16 follows parameters."""

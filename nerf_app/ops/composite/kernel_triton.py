@@ -47,7 +47,7 @@ def light(density_ptr, t_starts_ptr, t_ends_ptr, at, inside, ahead):
     return left, tl.exp(-tau), length, is_clear, tl.sum(tau, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def render_weights_forward(density_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_ptr, n_rays, weights_ptr,
                            RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """Weights [S]; those of unused entries are left alone."""
@@ -60,7 +60,7 @@ def render_weights_forward(density_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, co
         ahead += depth
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def render_weights_backward(density_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_ptr, n_rays, d_weights_ptr,
                             d_density_ptr, d_starts_ptr, d_ends_ptr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """Gradients by density and both ends [S]: a first pass sums what all samples of a ray pull, a second one gives it out."""
@@ -87,7 +87,7 @@ def render_weights_backward(density_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, c
         ahead += depth
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays", "C"])
 def accumulate_forward(weights_ptr, values_ptr, starts_ptr, counts_ptr, n_rays, sums_ptr, C, WIDTH: tl.constexpr,
                        RAYS: tl.constexpr):
     """Weighted sums [R, C], sample by sample along each ray."""
@@ -103,7 +103,7 @@ def accumulate_forward(weights_ptr, values_ptr, starts_ptr, counts_ptr, n_rays, 
     tl.store(sums_ptr + rays.to(tl.int64)[:, None] * C + channel[None, :], sums, mask=is_ray[:, None] & is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "n_rays", "C"])
 def accumulate_backward(weights_ptr, values_ptr, ray_indices_ptr, n, n_rays, d_sums_ptr, d_weights_ptr, d_values_ptr, C,
                         WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """Gradients by weights [S] and values [S, C]; 0 for unused entries."""
@@ -120,7 +120,7 @@ def accumulate_backward(weights_ptr, values_ptr, ray_indices_ptr, n, n_rays, d_s
              mask=(rows < n)[:, None] & is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def median_distances(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_ptr, n_rays, medians_ptr,
                      RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """Where half of each ray's light is gone [R]; rays on which that is nowhere are left alone."""
@@ -149,7 +149,7 @@ def _placed(weights_ptr, s_starts_ptr, s_ends_ptr, at, inside):
     return tl.load(weights_ptr + at, mask=inside, other=0.0), 0.5 * (start + end), end - start
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def distortion_forward(weights_ptr, s_starts_ptr, s_ends_ptr, starts_ptr, counts_ptr, n_rays, spreads_ptr, RAYS: tl.constexpr,
                        CHUNK: tl.constexpr):
     """How far each ray's weights are from lying in one place [R]."""
@@ -166,7 +166,7 @@ def distortion_forward(weights_ptr, s_starts_ptr, s_ends_ptr, starts_ptr, counts
     tl.store(spreads_ptr + rays, spread, mask=is_ray)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def distortion_backward(weights_ptr, s_starts_ptr, s_ends_ptr, starts_ptr, counts_ptr, n_rays, d_spreads_ptr, d_weights_ptr,
                         RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """The gradient by weights [S]: a sample is pulled by those ahead of it and those behind it, whose sums a first pass finds."""

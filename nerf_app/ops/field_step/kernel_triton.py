@@ -33,6 +33,7 @@ from nerf_app.ops.spherical_harmonics.kernel_triton import harmonics
 GEOMETRY, HARMONICS, SUMS = 16, 16, 5
 TILES = {True: 64, False: 32}  # samples of a tile, by whether factors are float16: matrices' gradients stay in registers
 WIDTHS = {True: (16, 32, 64), False: (16, 32)}  # of hidden layers, by the same token
+LARGEST_HALF = tl.constexpr(65504.0)
 FIRST_LOOK = 8  # samples of each ray, before it is asked whether light is left; then twice as many, and so on
 GONE = -math.log(DARK) + 0.01  # optical depth behind which all is dark, however it is summed up
 SMALL_OPS = SmallOps(hashgrid, dense, composite, spherical_harmonics)
@@ -170,6 +171,8 @@ def density_backward(features_ptr, d_geometry_ptr, index_ptr, count_ptr, d0_ptr,
         d_h = tl.where(h > 0.0, product(d_g, d1), 0.0)
         sum_d0 += turned_product(d_h, features, IS_HALF)
         d_features = product(d_h, d0)
+        if IS_HALF:  # or float16 makes it infinite, which nobody would see in the matrices' gradients
+            d_features = tl.minimum(tl.maximum(d_features, -LARGEST_HALF), LARGEST_HALF)
         column = tl.arange(0, PADDED)[None, :]
         tl.store(d_features_ptr + rows.to(tl.int64)[:, None] * IN + column, d_features.to(d_features_ptr.dtype.element_ty),
                  mask=inside[:, None] & (column < IN))

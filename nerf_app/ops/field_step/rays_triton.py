@@ -9,7 +9,7 @@ from nerf_app.ops.march.space_triton import to_unit
 SEEN = tl.constexpr(1e-5)  # as field_step/__init__.py has it
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def place_samples(origins_ptr, directions_ptr, t_starts_ptr, t_ends_ptr, ray_indices_ptr, count_ptr, n_rays, unit_ptr,
                   IS_BOUNDED: tl.constexpr, BLOCK: tl.constexpr):
     """The middles of the first `count` samples in the unit cube [S, 3]."""
@@ -105,7 +105,7 @@ def _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_
         ahead += depth
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def show_forward(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_rays, weights_ptr, sums_ptr, lit_ptr,
                  RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """Sums [R, 5], weights [S], and how many samples of each ray the light reaches [R]."""
@@ -121,7 +121,7 @@ def show_forward(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, cou
     tl.store(lit_ptr + rays, lit, mask=is_ray)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def show_backward(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_rays, d_sums_ptr, d_weights_ptr,
                   d_raw_ptr, d_rgb_ptr, HAS_WEIGHTS: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """From gradients by sums [R, 5] and weights [S] to those by samples."""
@@ -142,7 +142,7 @@ def _huber(seen, wanted, HUBER: tl.constexpr):
     return loss, tl.where(size < HUBER, error, tl.where(error > 0, HUBER, -HUBER)), error * error
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_rays, background_ptr, truth_ptr,
                      is_counted_ptr, scale, weights_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr, totals_ptr,
                      HUBER: tl.constexpr, HAS_WEIGHTS: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
@@ -177,7 +177,7 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
     tl.atomic_add(totals_ptr + 2, tl.sum(is_counted.to(tl.float32), 0), sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays"])
 def list_lit(starts_ptr, lit_ptr, places_ptr, n_rays, index_ptr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """The samples that the light reaches, one after the other: index[places[ray] + i] = starts[ray] + i."""
     rays, _is_ray, start, lit = rays_of_program(starts_ptr, lit_ptr, n_rays, RAYS)

@@ -89,7 +89,7 @@ def _level(levels_ptr, scales_ptr, level):
             tl.load(numbers + 2), tl.load(numbers + 3) != 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_levels"])
 def hashgrid_forward(x_ptr, table_ptr, levels_ptr, scales_ptr, out_ptr, count_ptr, n_levels,
                      D: tl.constexpr, F: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """Features [N, L·F] of points [N, D]; `count_ptr` says how many of the points there are."""
@@ -112,7 +112,7 @@ def hashgrid_forward(x_ptr, table_ptr, levels_ptr, scales_ptr, out_ptr, count_pt
     tl.store(out_ptr + places, sums.to(out_ptr.dtype.element_ty), mask=is_used)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_levels"])
 def hashgrid_backward(x_ptr, d_out_ptr, levels_ptr, scales_ptr, index_ptr, count_ptr, d_table_ptr, n_levels,
                       D: tl.constexpr, F: tl.constexpr, WIDTH: tl.constexpr, HAS_INDEX: tl.constexpr, BLOCK: tl.constexpr):
     """Adds to the table's gradient. With an index, row i of `d_out` [N, L·F] belongs to point index[i]."""
@@ -137,7 +137,7 @@ def hashgrid_backward(x_ptr, d_out_ptr, levels_ptr, scales_ptr, index_ptr, count
         tl.atomic_add(d_table_ptr + rows[:, None] * F + feature[None, :], parts, mask=is_used, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "n_levels"])
 def hashgrid_slopes(x_ptr, table_ptr, d_out_ptr, levels_ptr, scales_ptr, d_x_ptr, n, n_levels,
                     D: tl.constexpr, F: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """The gradient by the points [N, D]: a block of points comes by all levels."""

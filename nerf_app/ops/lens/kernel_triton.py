@@ -19,7 +19,7 @@ def _lens(coefficients_ptr, cameras, n_cameras, inside, first: tl.constexpr):
     return tl.load(at, mask=inside, other=0.0), tl.load(at + n_cameras, mask=inside, other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "n_cameras"])
 def straighten_kernel(picture_ptr, guess_ptr, cameras_ptr, coefficients_ptr, focal_ptr, radius_ptr, n, n_cameras, base_ptr,
                       is_found_ptr, STEPS: tl.constexpr, TOLERANCE: tl.constexpr, BLOCK: tl.constexpr):
     """Base coordinates [R, 2], and whether they were found [R]; see reference.py for the formulas."""

@@ -50,7 +50,7 @@ def _is_kept(k, first, ox, oy, oz, dx, dy, dz, far, jitter, step, occupied_ptr, 
     return is_near & (tl.load(occupied_ptr + (cz * size + cy) * size + cx, mask=is_near, other=0) != 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays", "size"])
 def march_count(origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, n_rays, step, occupied_ptr, size, counts_ptr,
                 IS_BOUNDED: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
     """How many steps of each ray are kept: [R] int64."""
@@ -66,7 +66,7 @@ def march_count(origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, n_ra
     tl.store(counts_ptr + rays, counts.to(tl.int64), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rays", "size"])
 def march_fill(origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, n_rays, step, occupied_ptr, size, starts_ptr,
                counts_ptr, t_starts_ptr, t_ends_ptr, ray_indices_ptr, IS_BOUNDED: tl.constexpr, RAYS: tl.constexpr,
                CHUNK: tl.constexpr):
@@ -108,7 +108,7 @@ def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter
         is_complete = (counts.cumsum(0) <= max_samples) | (counts == 0)
         counts = counts * is_complete
     starts = counts.cumsum(0) - counts
-    t_starts, t_ends = torch.zeros(2, max_samples, device=device)
+    t_starts, t_ends = (torch.zeros(max_samples, device=device) for _ in range(2))  # each where kernels like numbers to begin
     ray_indices = torch.full((max_samples,), n_rays, dtype=torch.int64, device=device)
     march_fill[(blocks(n_rays, RAYS),)](*common, starts, counts, t_starts, t_ends, ray_indices, **options)
     return Marched(t_starts, t_ends, ray_indices, starts, counts, is_complete)

@@ -30,7 +30,7 @@ def _rows(ptr, rows, inside, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     return tl.load(ptr + rows.to(tl.int64)[:, None] * WIDTH + column, mask=inside[:, None] & (column < WIDTH), other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def mlp_forward(x_ptr, first_ptr, middle_ptr, last_ptr, n, y_ptr, IN: tl.constexpr, PADDED: tl.constexpr, W: tl.constexpr,
                 OUT: tl.constexpr, HIDDEN: tl.constexpr, TILE: tl.constexpr):
     """[N, IN] -> [N, OUT] through HIDDEN layers of W."""
@@ -43,7 +43,7 @@ def mlp_forward(x_ptr, first_ptr, middle_ptr, last_ptr, n, y_ptr, IN: tl.constex
     tl.store(y_ptr + rows.to(tl.int64)[:, None] * OUT + tl.arange(0, OUT)[None, :], y, mask=inside[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def mlp_backward(x_ptr, first_ptr, middle_ptr, last_ptr, n, d_y_ptr, d_x_ptr, d_first_ptr, d_middle_ptr, d_last_ptr,
                  IN: tl.constexpr, PADDED: tl.constexpr, W: tl.constexpr, OUT: tl.constexpr, HIDDEN: tl.constexpr,
                  TILE: tl.constexpr):

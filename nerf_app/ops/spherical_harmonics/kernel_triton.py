@@ -52,7 +52,7 @@ def _pulled(d_out_ptr, rows, inside, number: tl.constexpr):
     return tl.load(d_out_ptr + rows.to(tl.int64) * 16 + number, mask=inside, other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def spherical_harmonics_forward(directions_ptr, n, out_ptr, BLOCK: tl.constexpr):
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = rows < n
@@ -61,7 +61,7 @@ def spherical_harmonics_forward(directions_ptr, n, out_ptr, BLOCK: tl.constexpr)
     tl.store(out_ptr + places, harmonics(x, y, z, BLOCK), mask=inside[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def spherical_harmonics_backward(directions_ptr, n, d_out_ptr, d_directions_ptr, BLOCK: tl.constexpr):
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = rows < n
