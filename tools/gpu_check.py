@@ -182,27 +182,31 @@ def training(name: str, args: argparse.Namespace) -> Iterator[str]:
     scene, ops = read_blender(args.data, 16 if args.dry else None), Backend(name, args.device, 1, name, **implementations(name))
     yield "| set | backend | seconds | PSNR | steps | ms a step | samples a step | frames/s of colour, whole pictures/s, size |"
     yield "|---|---|---|---|---|---|---|---|"
-    if not args.dry:
-        trained(ops, scene, settings(None, False))
     most = 1 if args.dry else SCORED
-    ways = [(seconds, True) for seconds in BUDGETS] + [(BUDGETS[0], False)]  # with graphs, and without for comparison
-    for seconds, has_graphs in ways[:1] if args.dry or name != "triton" else ways:
-        model, last, samples, notes = trained(ops, scene, settings(seconds, args.dry), has_graphs)
+    ways = [(seconds, True, True) for seconds in BUDGETS]
+    comparisons = [(BUDGETS[0], False, True), (BUDGETS[0], True, False)]  # without graphs, and in space without bounds
+    if args.dry or name != "triton":
+        ways, comparisons = ways[:1], comparisons[1:] if name == "triton" else []
+    ways += comparisons
+    for is_bounded in () if args.dry else {bounded for _, _, bounded in ways}:
+        trained(ops, scene, settings(None, False), is_bounded=is_bounded)
+    for seconds, has_graphs, is_bounded in ways:
+        model, last, samples, notes = trained(ops, scene, settings(seconds, args.dry), has_graphs, is_bounded)
         (psnr, pictures), colours, view = scored(model, scene, most), frames(model, scene, most), scene.views[0].camera
-        yield (f"| {args.data.name} | {name}{'' if has_graphs else ', no graphs'} "
+        yield (f"| {args.data.name} | {name}{'' if has_graphs else ', no graphs'}{'' if is_bounded else ', no bounds'} "
                f"| {last.seconds:.1f} | {psnr:.2f} | {last.step} | {1e3 * last.seconds / last.step:.2f} | {samples} "
                f"| {colours:.1f}, {pictures:.1f}, {view.width}×{view.height} |")
         yield from (f"\n{note}\n" for note in notes)
 
 
-def trained(ops, scene, config, has_graphs: bool = True) -> tuple:
+def trained(ops, scene, config, has_graphs: bool = True, is_bounded: bool = True) -> tuple:
     """A model, the event that ended its training, samples of the last step, and what was said on the way."""
     from nerf_app.model import RadianceModel
     from nerf_app.training.batches import PixelBatches
     from nerf_app.training.events import Note, Stepped
     from nerf_app.training.loop import Trainer, train
     from nerf_app.training.schedule import Budget
-    trainer = Trainer(RadianceModel(config, True, ops), PixelBatches(scene, ops), None, config)
+    trainer = Trainer(RadianceModel(config, is_bounded, ops), PixelBatches(scene, ops), None, config)
     trainer.has_graphs, samples, notes = has_graphs, 0, []
     for event in train(trainer, Budget(config.training, 1)):
         samples = event.samples if isinstance(event, Stepped) else samples

@@ -59,6 +59,17 @@ def test_a_wrong_output_or_gradient_is_found_and_named(op, name, change):
     assert wrong.startswith(f"fails its self-test: {op}, result ")
 
 
+def test_half_numbers_are_judged_together():
+    """A unit that float16 switches on or off shows in one number and is no fault of a kernel; a row that is missing is one."""
+    truth = torch.randn(32, 32)
+    flipped, missing = truth.clone(), truth.clone()
+    flipped[3, 5] += 0.1 * truth.abs().max()
+    missing[3] = 0.0
+    judged = [selftest._apart("a", [found], [truth], selftest.HALF_TOLERANCE, selftest._norm) for found in (flipped, missing)]
+    assert judged[0] is None and judged[1].startswith("a, result 0, is ")
+    assert selftest._apart("a", [flipped], [truth], selftest.HALF_TOLERANCE) is not None
+
+
 def test_whatever_a_kernel_raises_is_a_failure():
     def broken(_):
         raise OSError("no ptxas\nand more")

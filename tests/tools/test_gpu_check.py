@@ -37,7 +37,7 @@ def test_all_parts_go_through_on_a_bare_machine_without_a_gpu(tmp_path):
     text = (tmp_path / "out/RESULTS.md").read_text()
     assert "FAILED" not in text, done.stderr
     assert all(f"## {name}" in text for name in gpu_check.PARTS)
-    assert "| triton | 70 | agrees |" in text and "| ball | triton |" in text
+    assert "| triton | 70 | agrees |" in text and "| ball | triton |" in text and "| ball | triton, no bounds |" in text
 
 
 @pytest.mark.parametrize("program, seconds, said", [
