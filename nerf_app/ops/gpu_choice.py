@@ -20,6 +20,7 @@ import torch
 from nerf_app.errors import first_line
 
 PATIENCE = 300  # seconds for a self-test, which compiles all kernels: one that hangs must not keep anybody waiting
+DRIVER = Path("/proc/driver/nvidia/version")
 LIBRARIES = {"triton": ("triton",), "tcnn": ("tinycudann", "nerfacc")}  # whose versions matter
 CURES = {"triton": "pip install triton", "tcnn": "it needs nvcc, at installation or at the first use"}
 
@@ -93,7 +94,15 @@ def _key(name: str, device: torch.device) -> str:
     machine = str(device)
     if device.type == "cuda":
         machine = f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
-    return " · ".join([name, machine, f"torch {torch.__version__}", *map(_version, LIBRARIES[name]), digest])
+    return " · ".join([name, machine, _driver(), f"torch {torch.__version__}", *map(_version, LIBRARIES[name]), digest])
+
+
+def _driver() -> str:
+    """What the GPU's driver says of its version."""
+    try:
+        return DRIVER.read_text(encoding="utf-8", errors="replace").splitlines()[0]
+    except (OSError, IndexError):
+        return "no driver that says its version"
 
 
 def _version(library: str) -> str:

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from nerf_app.ops import field_step
+from nerf_app.ops.composite import reference as composite
 from nerf_app.ops.field_step import HashGridNets
 from nerf_app.ops.hashgrid import level_table
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
+from nerf_app.training.losses import HUBER
 from tests.ops.test_composite import random_samples
 from tests.parity import assert_close, runnable, sized, value_and_gradients
 from tests.requires import requires
@@ -172,6 +174,45 @@ def test_of_samples_in_the_dark_the_field_is_not_asked(monkeypatch):
         sums, weights = seen_by(kernels, (torch.zeros(2, 3), torch.eye(3)[:2], samples), Space(True), levels, True)(**field)
     assert asked == [2 * 8, 16, 32, 4]  # stretches of 8, 16, 32 and the rest
     assert sums[:, 3].tolist() == [1.0, 0.0] and not weights[5:n].any()
+
+
+def shown(density, rgb, samples, space, background, truth, counts, distortion):
+    """What training/losses.py and the references make of densities and colours: loss, squared errors [R]."""
+    n_rays, along = len(truth), (samples.t_starts, samples.t_ends)
+    weights = composite.render_weights(density, *along, samples.ray_indices, n_rays)
+    values = torch.cat([rgb * (weights > field_step.SEEN)[:, None], torch.ones_like(rgb[:, :1])], 1)
+    sums = composite.accumulate(weights, values, samples.ray_indices, n_rays)
+    seen = sums[:, :3] + (1.0 - sums[:, 3:]) * background
+    places = (space.lattice_at(t) / space.lattice_length for t in along)
+    spread = composite.distortion(weights, *places, samples.ray_indices, n_rays)
+    losses = torch.nn.functional.huber_loss(seen, truth, reduction="none", delta=HUBER).mean(1)
+    return ((losses + distortion * spread) * counts).sum(), (seen.detach() - truth).square().mean(1) * counts
+
+
+@requires("triton")
+@pytest.mark.parametrize("n_rays, n_samples", [(1, 1), (3, 0), (7, 63), (40, 300)])
+@pytest.mark.parametrize("distortion", [0.0, 0.7])
+def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_rays, n_samples, distortion):
+    kernels, space, scale = field_step.IMPLEMENTATIONS["triton"](), Space(False), 128.0
+    origins, directions, samples = random_rays(n_rays, n_samples, unused=3)
+    density = (10.0 * torch.rand(n_samples + 3)).requires_grad_()
+    rgb = torch.rand(n_samples + 3, 3).requires_grad_()
+    background, truth, counts = torch.rand(n_rays, 3), torch.rand(n_rays, 3), torch.rand(n_rays) < 0.8
+    loss, squares = shown(density, rgb, samples, space, background, truth, counts, distortion)
+    d_density, d_rgb = torch.autograd.grad(scale * loss, [density, rgb])
+    passed = kernels.Passed(directions, samples.ray_indices, *[None] * 3, density.detach(), rgb.detach())
+    spread, pull = kernels.spread_and_learn(passed, samples, space, counts, scale * distortion)
+    totals, found, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, scale, HUBER,
+                                                           pull if distortion else None)
+    assert_close(totals[0] + distortion * spread, loss, "loss", tolerance=1e-5)
+    assert_close(totals[1:], torch.stack([squares.sum(), counts.sum()]), "squared errors, rays that count", tolerance=1e-5)
+    assert_close(found, squares, "squares", tolerance=1e-5)
+    assert_close(gradients[0], d_density * density, "gradient by the logarithm of the density", tolerance=1e-5)
+    assert_close(gradients[1], d_rgb, "gradient by the colour", tolerance=1e-5)
+    index, count = kernels.lit_samples(samples.ray_starts, lit, n_samples + 3)
+    weights = composite.render_weights(density, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays)
+    is_lit = (weights > 0) & torch.nn.functional.pad(counts, (0, 1))[samples.ray_indices]
+    assert index[:count].tolist() == is_lit.nonzero()[:, 0].tolist()
 
 
 @requires("triton")

@@ -97,6 +97,18 @@ def test_whoever_passed_is_remembered_and_whoever_failed_is_asked_again(tmp_path
     assert gpu_choice.examined("tcnn", CPU)[0] == "asked again"
 
 
+def test_another_driver_or_library_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(gpu_choice, "DRIVER", tmp_path / "version")
+    answers = iter([(None, 0.25), (None, 0.5), (None, 0.75)])
+    monkeypatch.setattr(gpu_choice, "_examined_apart", lambda name, device: next(answers))
+    assert gpu_choice.examined("tcnn", CPU) == gpu_choice.examined("tcnn", CPU) == (None, 0.25)
+    (tmp_path / "version").write_text("NVRM version: 580.1\nGCC version: 13")
+    assert gpu_choice.examined("tcnn", CPU) == gpu_choice.examined("tcnn", CPU) == (None, 0.5)
+    monkeypatch.setattr(gpu_choice, "_version", lambda library: f"{library} 2")
+    assert gpu_choice.examined("tcnn", CPU) == (None, 0.75)
+
+
 @requires("compiler")
 def test_a_self_test_is_made_in_a_process_of_its_own():
     wrong, seconds = gpu_choice._examined_apart("cpp", "cpu")
