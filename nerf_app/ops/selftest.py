@@ -8,6 +8,7 @@ says in a line of JSON what is wrong with a backend, or null, and the seconds of
 process of its own: what reads where nothing is takes the GPU away from the whole process, and what hangs never comes back.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -49,6 +50,27 @@ class Box:
     def lattice_at(self, t: Tensor) -> Tensor:
         """Equal steps."""
         return t
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """Space without bounds, as sampling/contraction.py has it; tests/ops/test_selftest.py holds the two to each other."""
+
+    is_bounded: bool = False
+    lattice_length: float = 4.0 - 4.0 / 200.0
+
+    def to_unit(self, points: Tensor) -> Tensor:
+        """[..., 3] scene coordinates -> [0, 1]: the cube stays, all beyond it is folded around."""
+        size = points.abs().amax(-1, keepdim=True).clamp(min=1.0)
+        return ((points * ((2.0 - 1.0 / size) / size) + 2.0) * 0.25).clamp(0.0, 1.0)
+
+    def distance_at(self, s: Tensor) -> Tensor:
+        """Equal steps, and of inverse distance beyond 2."""
+        return torch.where(s <= 2.0, s, 4.0 / (4.0 - s).clamp(min=4.0 / 200.0))
+
+    def lattice_at(self, t: Tensor) -> Tensor:
+        """The inverse."""
+        return torch.where(t <= 2.0, t, 4.0 - 4.0 / t.clamp(min=2.0))
 
 
 @dataclass(frozen=True)
@@ -105,11 +127,13 @@ def pulled(fn: Callable[..., Tensor | tuple[Tensor, ...]], *inputs: Tensor) -> l
 
 def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
     """Outputs and gradients of each op for the same inputs."""
-    numbers, box = Numbers(device), Box()
+    numbers = Numbers(device)
     field, (origins, directions, samples) = numbers.field(), numbers.samples(SIZE)
     n_rays, x, near = len(origins), numbers.uniform(SIZE, 3), torch.full_like(origins[:, 0], 0.05)
     grid, cells = numbers.uniform(9, 9, 9), (numbers.uniform(SIZE) * 9**3).long()
-    marched = ops["march"].march(origins, directions, near, near + 0.8, numbers.uniform(n_rays), 0.03, grid > 0.5, box, None)
+    rays = origins, directions, near
+    marched = [ops["march"].march(*rays, near + length, numbers.uniform(n_rays), 0.03, grid > 0.5, space, None)
+               for space, length in ((Box(), 0.8), (Everywhere(), 9.0))]
     state = [numbers.normal(SIZE) for _ in range(2)] + [torch.zeros(SIZE, device=device) for _ in range(2)]
     state[1] *= numbers.uniform(SIZE) > 0.5
     ops["adam"].adam_step(*state, 3, 1e-2, SIZE // 2)
@@ -119,17 +143,18 @@ def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
     matrices, density = len(field.density), 9 * numbers.uniform(len(samples.t_starts))
     places = samples.t_starts, samples.t_ends, samples.ray_indices, n_rays
 
-    def see(table: Tensor, *nets: Tensor) -> tuple[Tensor, ...]:
+    def see(space: Box | Everywhere, table: Tensor, *nets: Tensor) -> tuple[Tensor, ...]:
         learned = HashGridNets(table, field.levels, nets[:matrices], nets[matrices:], True)
-        return ops["field_step"].see(origins, directions, samples, box, learned)
+        return ops["field_step"].see(origins, directions, samples, space, learned)
 
     return {
         "hashgrid": pulled(lambda x, table: ops["hashgrid"].encode(x, table, field.levels), x, field.table),
         "mlp": pulled(lambda x, *nets: ops["mlp"].mlp(x, nets, None), numbers.normal(SIZE, 32), *field.density),
         "spherical_harmonics": pulled(ops["spherical_harmonics"].spherical_harmonics, directions),
-        "march": [marched.t_starts, marched.t_ends, marched.ray_indices, marched.ray_counts],
+        "march": [part for one in marched for part in (one.t_starts, one.t_ends, one.ray_indices, one.ray_counts)],
         "composite": pulled(lambda density: ops["composite"].render_weights(density, *places), density),
-        "field_step": pulled(see, field.table, *field.density, *field.colour),
+        "field_step": [part for space in (Box(), Everywhere())
+                       for part in pulled(functools.partial(see, space), field.table, *field.density, *field.colour)],
         "adam": state, "occupancy": [grid], "lens": list(ops["lens"].straighten(picture, picture, *lens)),
         "random": [ops["random"].philox(3, 1, 77, cells), ops["random"].uniform(3, 1, 77, cells)],
     }

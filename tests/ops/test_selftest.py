@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nerf_app.ops import backend, gpu_choice, selftest
+from nerf_app.sampling.contraction import Space
 from tests.requires import requires
 
 CPU = torch.device("cpu")
@@ -30,6 +31,16 @@ def small(monkeypatch):
 @requires("triton")
 def test_the_triton_kernels_pass():
     assert selftest.failure("triton", modules("triton"), modules("reference"), CPU) is None
+
+
+def test_its_spaces_are_those_of_scenes():
+    points = 3.0 * torch.randn(300, 3)
+    t = torch.linspace(0.0, 300.0, 500)
+    for mine, space in ((selftest.Box(), Space(True)), (selftest.Everywhere(), Space(False))):
+        s = space.lattice_at(t)
+        assert torch.equal(mine.to_unit(points), space.to_unit(points)) and mine.is_bounded == space.is_bounded
+        assert torch.equal(mine.lattice_at(t), s) and torch.equal(mine.distance_at(s), space.distance_at(s))
+    assert selftest.Everywhere().lattice_length == Space(False).lattice_length
 
 
 def changed(op, name, change):
@@ -138,7 +149,8 @@ selftest.findings(ops, cpu)
 selftest.half_findings(cpu, True)
 before = set(launched)
 launched.clear()
-CapturedStep(assembly.default_trainer(True)).launch(0.1)
+for is_bounded in (True, False):
+    CapturedStep(assembly.default_trainer(is_bounded)).launch(0.1)
 print(len(launched), [key for key in launched if key not in before])
 """
 
