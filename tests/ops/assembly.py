@@ -54,7 +54,8 @@ def compile_all(capability: int, folder: Path) -> None:
         cubin = folder / f"{capability}-{number}.cubin"
         cubin.write_bytes(compiled.asm["cubin"])
         usage = subprocess.run([tools / "cuobjdump", "--dump-resource-usage", cubin], capture_output=True, text=True, check=True)
-        reductions = set(re.findall(r"(?:red|atom)\.global\S*", compiled.asm["ptx"]))
+        code = subprocess.run([tools / "cuobjdump", "--dump-sass", cubin], capture_output=True, text=True, check=True).stdout
+        reductions = set(re.findall(r"\b(?:REDG?|ATOMG?)\.\S+", code))
         print(json.dumps({"name": fn.__name__, "constants": {key: str(value) for key, value in constants.items()},
                           "gradient": signature.get("d_table_ptr"), "stack": int(re.search(r"STACK:(\d+)", usage.stdout)[1]),
                           "shared": compiled.metadata.shared, "reductions": sorted(reductions)}), flush=True)
@@ -88,7 +89,8 @@ def launch_everything() -> None:
     nets, points = model.fields[-1].nets, torch.rand(64, 3, requires_grad=True)
     features = ops.hashgrid.encode(points, nets.table, nets.levels)
     count = torch.ones((), dtype=torch.int32)
-    add_table_gradient(points.detach(), features.detach().half(), nets.levels, torch.zeros(nets.table.shape).half(), count)
+    add_table_gradient(points.detach(), features.detach().half(), nets.levels, torch.zeros(nets.table.shape).half(), count,
+                       torch.zeros(64, dtype=torch.int32))  # as a captured step does where float32 has no vectors
     (ops.mlp.mlp(features, nets.density, None).sum() + ops.spherical_harmonics.spherical_harmonics(points).sum()).backward()
     rays, t = torch.zeros(64, dtype=torch.int64), torch.rand(64, requires_grad=True)
     weights = ops.composite.render_weights(t, t, t, rays, 16)
