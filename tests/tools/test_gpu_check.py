@@ -18,7 +18,8 @@ BARE = """
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"yaml", "msgspec", "cv2", "av", "imageio", "skimage", "scipy", "pillow_heif", "trimesh"}:
+        if name.split(".")[0] in {"yaml", "msgspec", "cv2", "av", "imageio", "skimage", "scipy", "pillow_heif", "trimesh",
+                                  "xatlas", "fast_simplification", "pycolmap", "open3d"}:
             raise ImportError(f"{name} is not on a bare machine")
 sys.meta_path.insert(0, Absent())
 """  # as sitecustomize, which every Python of the check loads
@@ -37,7 +38,8 @@ def test_all_parts_go_through_on_a_bare_machine_without_a_gpu(tmp_path):
     text = (tmp_path / "out/RESULTS.md").read_text()
     assert "FAILED" not in text, done.stderr
     assert all(f"## {name}" in text for name in gpu_check.PARTS)
-    assert "| triton | 70 | agrees |" in text and "| ball | triton |" in text and "| ball | triton, no bounds |" in text
+    assert "| triton | 70 | agrees |" in text
+    assert "| ball | triton |" in text and "| ball | triton, no bounds |" in text
 
 
 @pytest.mark.parametrize("program, seconds, said", [
