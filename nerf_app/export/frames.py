@@ -112,7 +112,7 @@ def _drawn(run: "Run", path: CameraPath, folder: Path, request: Request, channel
            paper: np.ndarray | None) -> Iterator[dict[str, np.ndarray]]:
     """Each camera's pictures by channel: those that are in the folder already, or drawn now."""
     colour = (0.0, 0.0, 0.0) if paper is None else tuple(float(part) for part in paper)
-    is_stored = request.is_kept or run.ops.device.type == "cpu"
+    is_stored = request.is_kept or run.backend.device.type == "cpu"
     for i, one in enumerate(path.cameras):
         names = {channel: folder / channel / f"{i:05d}.png" for channel in channels}
         pictures = {channel: read_png(name) for channel, name in names.items()}

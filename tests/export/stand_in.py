@@ -36,7 +36,7 @@ class BallRun:
 
     up = np.array([0.0, 0.0, 1.0])
     is_bounded = True
-    ops = SimpleNamespace(device=SimpleNamespace(type="cpu"))
+    backend = SimpleNamespace(device=SimpleNamespace(type="cpu"))
 
     @property
     def normalisation(self) -> Normalisation:

@@ -97,7 +97,7 @@ def test_videos_take_frames_as_they_are_drawn(tmp_path, monkeypatch):
 
 def on_gpu(folder, **more):
     run = ball_run(folder, **more)
-    run.ops = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    run.backend = SimpleNamespace(device=SimpleNamespace(type="cuda"))
     return run
 
 
