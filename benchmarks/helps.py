@@ -21,12 +21,13 @@ from nerf_app.scene.load import load_scene
 HELPS = {
     "defaults": {},
     "no distortion loss": {"losses.distortion": 0.0},
+    "light may stop close to lenses": {"losses.closeness": 0.0},
     "no culling": {"sampling.least_views": 0},
     "finer steps": {"sampling.steps": 768},
     "largest errors left out": {"losses.trimmed": 0.1},
     "exposures fitted": {"photos.exposure": "affine"},
     "poses refined": {"photos.refine_poses": True},
-    "none of them": {"losses.distortion": 0.0, "sampling.least_views": 0},
+    "none of them": {"losses.distortion": 0.0, "losses.closeness": 0.0, "sampling.least_views": 0},
 }
 HEAD = "| set | row | PSNR | SSIM | steps | rays a step | samples a ray | machine |\n|---|---|---|---|---|---|---|---|"
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from nerf_app.training.batches import Batch
 
 HUBER = 0.1  # errors beyond this count linearly
-DISTORTION = 0.001  # weight in unbounded space, where haze has room
+HAZE = {"distortion": 0.001, "closeness": 0.01}  # weights in unbounded space, where haze has room
+CLEAR = 0.5  # part of the way from a lens to the scene's middle in which light costs something
 
 
 def photo_loss(rgb: Tensor, truth: Tensor, counts: Tensor, trimmed: float = 0.0) -> Tensor:
@@ -45,16 +46,32 @@ def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Te
     return mean_that_counts(spread, batch.counts)
 
 
+def closeness(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
+    """How close to the lens light stops, from 1 there to 0 where CLEAR ends: the mean over rays of what stops in all, [].
+
+    A cloud before one lens can paint whatever that photo has of its own (a shadow, a brighter sky), and no other photo looks
+    through it: photos alone do not deny it. So light that could as well stop farther away does.
+    """
+    samples = rendering.samples
+    reach = CLEAR * torch.linalg.vector_norm(batch.rays.origins.detach(), dim=1)  # [R] scene units; the middle is 0
+    part = 0.5 * (samples.t_starts + samples.t_ends) / samples.of_rays(reach[:, None])[:, 0].clamp(min=1e-6)  # [S]
+    near = model.ops.composite.accumulate(rendering.weights, (1.0 - part).clamp(min=0.0)[:, None], samples.ray_indices,
+                                          samples.n_rays)  # [R, 1]
+    return mean_that_counts(near[:, 0], batch.counts)
+
+
 # By the setting that is its weight; each gives [] for a rendering of a batch.
-TERMS = {"distortion": distortion, "surface": surface}
+TERMS = {"distortion": distortion, "closeness": closeness, "surface": surface}
 
 
 def weights_of(settings: LossSettings, model: RadianceModel) -> dict[str, float]:
     """The weight of each of TERMS that counts here."""
-    distortion = settings.distortion
-    if distortion is None:
-        distortion = 0.0 if model.space.is_bounded else DISTORTION
-    weights = {"distortion": distortion, "surface": settings.surface if model.fields[-1].shading is not None else 0.0}
+    weights = {name: getattr(settings, name) for name in TERMS}
+    for name, weight in HAZE.items():
+        if weights[name] is None:
+            weights[name] = 0.0 if model.space.is_bounded else weight
+    if model.fields[-1].shading is None:
+        weights["surface"] = 0.0
     return {name: weight for name, weight in weights.items() if weight}
 
 

@@ -1,12 +1,14 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from nerf_app.render import Rendering
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
-from nerf_app.training.losses import DISTORTION, HUBER, added_loss, distortion, photo_loss
+from nerf_app.training.losses import CLEAR, HAZE, HUBER, added_loss, closeness, distortion, photo_loss
 from nerf_app.training.settings import LossSettings
 from tests.analytic import reference_ops
 
@@ -65,11 +67,43 @@ def test_light_that_stops_in_two_places_is_distorted_by_their_distance_on_the_la
     assert float(distortion(rendered(weights, borders), batch, model_in(space))) == pytest.approx(value, abs=1e-6)
 
 
+def batch_from(*origins):
+    """Rays that begin there."""
+    return SimpleNamespace(counts=torch.ones(len(origins), dtype=torch.bool),
+                           rays=SimpleNamespace(origins=torch.tensor(origins)))
+
+
+@pytest.mark.parametrize("distance", [0.8, 3.0])
+def test_light_costs_from_all_of_itself_at_the_lens_to_nothing_halfway_to_the_middle(distance):
+    batch, end = batch_from([0.0, distance, 0.0]), CLEAR * distance
+    for place, cost in ((0.0, 1.0), (0.25, 0.75), (0.6, 0.4), (1.0, 0.0), (7.0, 0.0)):
+        rendering = rendered([0.3, 0.0], [place * end, place * end, place * end])
+        assert float(closeness(rendering, batch, model_in(Space(False)))) == pytest.approx(0.3 * cost, abs=1e-6)
+
+
+def test_only_light_close_to_a_lens_is_pushed_away():
+    weights = torch.tensor([0.2, 0.3, 0.5], requires_grad=True)
+    rendering = replace(rendered([0.2, 0.3, 0.5], [0.0, 0.2, 1.0, 2.0]), weights=weights)
+    closeness(rendering, batch_from([2.0, 0.0, 0.0]), model_in(Space(False))).backward()
+    assert_close(weights.grad, torch.tensor([0.9, 0.4, 0.0]))  # their middles: 0.1, 0.6 and 1.5 of the 1 that should be clear
+
+
+def test_rays_that_do_not_count_and_cameras_in_the_middle_have_no_closeness():
+    rendering, model = rendered([1.0], [0.0, 0.1]), model_in(Space(False))
+    assert float(closeness(rendering, batch_from([0.0, 0.0, 0.0]), model)) == 0.0
+    batch = batch_from([2.0, 0.0, 0.0])
+    batch.counts[:] = False
+    assert float(closeness(rendering, batch, model)) == 0.0
+
+
 def test_a_term_is_added_by_the_weight_of_its_name_and_not_computed_without_one():
-    batch, rendering = SimpleNamespace(counts=torch.tensor([True])), rendered([0.5, 0.5], [1.0, 2.0, 3.0])
-    once = distortion(rendering, batch, model_in(Space(True)))
-    loss = added_loss(rendering, batch, model_in(Space(True)), LossSettings(distortion=0.3))
-    assert float(loss) == pytest.approx(0.3 * float(once))
-    assert added_loss(rendering, batch, model_in(Space(True)), LossSettings()) == 0.0
-    by_itself = added_loss(rendering, batch, model_in(Space(False)), LossSettings())
-    assert float(by_itself) == pytest.approx(DISTORTION * float(distortion(rendering, batch, model_in(Space(False)))))
+    batch, rendering, terms = batch_from([4.0, 0.0, 0.0]), rendered([0.5, 0.5], [1.0, 2.0, 3.0]), (distortion, closeness)
+    for space, by_itself in ((Space(True), [0.0, 0.0]), (Space(False), list(HAZE.values()))):
+        model = model_in(space)
+        values = [float(term(rendering, batch, model)) for term in terms]
+        assert min(values) > 0
+        loss = added_loss(rendering, batch, model, LossSettings())
+        assert float(loss) == pytest.approx(sum(weight * value for weight, value in zip(by_itself, values, strict=True)))
+        for name, value in zip(HAZE, values, strict=True):
+            loss = added_loss(rendering, batch, model, LossSettings(**dict.fromkeys(HAZE, 0.0) | {name: 0.3}))
+            assert float(loss) == pytest.approx(0.3 * value)
