@@ -23,7 +23,7 @@ HELPS = {
     "no distortion loss": {"losses.distortion": 0.0},
     "light may stop close to lenses": {"losses.closeness": 0.0},
     "no culling": {"sampling.least_views": 0},
-    "finer steps": {"sampling.steps": 768},
+    "steps twice as long": {"sampling.steps": 384},
     "largest errors left out": {"losses.trimmed": 0.1},
     "exposures fitted": {"photos.exposure": "affine"},
     "poses refined": {"photos.refine_poses": True},

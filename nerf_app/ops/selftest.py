@@ -171,7 +171,7 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
     background, truth = numbers.uniform(2, len(origins), 3)
     plain, *_ = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
-    spread, d_weights = kernels.spread_and_learn(passed, samples, Box(), counts, 1.0)
+    spread, d_weights = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, Box(), counts, 1.0)
     totals, _, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1, d_weights)
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]

@@ -20,10 +20,12 @@ from torch import Tensor
 
 from nerf_app.errors import first_line
 from nerf_app.sampling.draws import BACKGROUND, RAY_OFFSET, Draws
-from nerf_app.training.losses import HUBER, weights_of
+from nerf_app.training.losses import HAZE, HUBER, nearness, weights_of
 from nerf_app.training.schedule import learning_rate, samples_wanted
 
 if TYPE_CHECKING:
+    from nerf_app.ops.field_step.kernel_triton import Passed
+    from nerf_app.ops.march import Marched
     from nerf_app.training.loop import Trainer
 
 RING = 16  # steps that may be on their way
@@ -85,7 +87,7 @@ class CapturedStep:
     def __init__(self, trainer: "Trainer") -> None:
         parameters, device = trainer.model.parameters, trainer.model.ops.device
         self.trainer, self.device, self.is_cuda = trainer, device, device.type == "cuda"
-        self.distortion = weights_of(trainer.losses, trainer.model).get("distortion", 0.0)
+        self.haze = weights_of(trainer.losses, trainer.model)  # of such fields: of how far, and how close, light is spread
         self.half = parameters.flat.detach().to(torch.float16)  # [P]
         table, size = trainer.model.fields[-1].nets.table, parameters.table_size
         self.place = slice(first := table.storage_offset(), first + table.numel())  # of the table in the flat buffer
@@ -180,7 +182,7 @@ class CapturedStep:
     @torch.no_grad()
     def work(self, shape: Shape) -> None:
         """All kernels of a step, in order."""
-        from nerf_app.ops.field_step.kernel_triton import FieldKernels, lit_samples, show_and_learn, spread_and_learn
+        from nerf_app.ops.field_step.kernel_triton import FieldKernels, lit_samples, show_and_learn
         inputs, model = self.inputs[shape], self.trainer.model
         marched = model.ops.march.march(inputs.origins, inputs.directions, inputs.near, inputs.far, inputs.jitter,
                                         shape.step_length, inputs.occupied, model.space, shape.samples)
@@ -188,12 +190,12 @@ class CapturedStep:
         kernels = FieldKernels(model.fields[-1].nets, self.table, is_half=True)
         passed = kernels.forward(inputs.origins, inputs.directions, marched, model.space, count)
         counts, d_weights = inputs.counts & marched.is_complete, None
-        if self.distortion:
-            spread, d_weights = spread_and_learn(passed, marched, model.space, counts, LOSS_SCALE * self.distortion)
+        if self.haze:
+            hazy, d_weights = self.hazy(passed, marched, inputs.origins, counts)
         totals, squares, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, counts, LOSS_SCALE,
                                                          HUBER, d_weights)
-        if self.distortion:
-            totals[LOSS] += self.distortion * spread
+        if self.haze:
+            totals[LOSS] += hazy
         self.trainer.tiles.learn(inputs.tiles, squares)
         index, n_lit = lit_samples(marched.ray_starts, lit, shape.samples)
         nets = model.fields[-1].nets
@@ -203,6 +205,16 @@ class CapturedStep:
         self.numbers[:COUNTED + 1].copy_(totals)
         self.numbers[SAMPLES].copy_(count)
         self.numbers[RAYS].copy_(marched.is_complete.sum())
+
+    def hazy(self, passed: "Passed", marched: "Marched", origins: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """What the terms against haze add to the loss's sum, and LOSS_SCALE times its gradient by weights [S]."""
+        from nerf_app.ops.field_step.kernel_triton import spread_and_learn, weights_along
+        distortion, closeness = (self.haze.get(name, 0.0) for name in HAZE)
+        weights = weights_along(passed, marched)
+        spread, pull = spread_and_learn(weights, marched, self.trainer.model.space, counts, LOSS_SCALE * distortion)
+        is_told = torch.nn.functional.pad(counts, (0, 1))[marched.ray_indices]  # [S]
+        cost = closeness * nearness(origins, marched) * is_told
+        return distortion * spread + (cost * weights).sum(), pull + LOSS_SCALE * cost
 
     def optimise(self, totals: Tensor) -> None:
         """Adam over the table, then over the nets, unless something is not finite."""

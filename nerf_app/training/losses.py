@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nerf_app.model import RadianceModel
+from nerf_app.ops.field_step import Samples
 from nerf_app.render import Rendering
 from nerf_app.training.settings import LossSettings
 from nerf_app.training.surface import surface
@@ -47,17 +48,23 @@ def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Te
 
 
 def closeness(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
-    """How close to the lens light stops, from 1 there to 0 where CLEAR ends: the mean over rays of what stops in all, [].
+    """How close to the lens light stops: the mean over rays of each one's light, by its `nearness`, [].
 
-    A cloud before one lens can paint whatever that photo has of its own (a shadow, a brighter sky), and no other photo looks
-    through it: photos alone do not deny it. So light that could as well stop farther away does.
+    No other photo looks through a cloud that hangs close before one lens: photos alone do not deny it. So light that could as
+    well stop farther away does.
     """
     samples = rendering.samples
-    reach = CLEAR * torch.linalg.vector_norm(batch.rays.origins.detach(), dim=1)  # [R] scene units; the middle is 0
-    part = 0.5 * (samples.t_starts + samples.t_ends) / samples.of_rays(reach[:, None])[:, 0].clamp(min=1e-6)  # [S]
-    near = model.ops.composite.accumulate(rendering.weights, (1.0 - part).clamp(min=0.0)[:, None], samples.ray_indices,
+    near = model.ops.composite.accumulate(rendering.weights, nearness(batch.rays.origins, samples)[:, None], samples.ray_indices,
                                           samples.n_rays)  # [R, 1]
     return mean_that_counts(near[:, 0], batch.counts)
+
+
+def nearness(origins: Tensor, samples: Samples) -> Tensor:
+    """From 1 at a ray's lens [R, 3] to 0 where CLEAR ends: [S]."""
+    reach = CLEAR * torch.linalg.vector_norm(origins.detach(), dim=1)  # [R] scene units; the middle is 0
+    reach = torch.nn.functional.pad(reach, (0, 1), value=1.0).clamp(min=1e-6)  # the last one is that of unused entries
+    middles = 0.5 * (samples.t_starts + samples.t_ends)
+    return (1.0 - middles / reach[samples.ray_indices]).clamp(min=0.0)
 
 
 # By the setting that is its weight; each gives [] for a rendering of a batch.

@@ -201,7 +201,7 @@ def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_rays
     loss, squares = shown(density, rgb, samples, space, background, truth, counts, distortion)
     d_density, d_rgb = torch.autograd.grad(scale * loss, [density, rgb])
     passed = kernels.Passed(directions, samples.ray_indices, *[None] * 3, density.detach(), rgb.detach())
-    spread, pull = kernels.spread_and_learn(passed, samples, space, counts, scale * distortion)
+    spread, pull = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, space, counts, scale * distortion)
     totals, found, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, scale, HUBER,
                                                            pull if distortion else None)
     assert_close(totals[0] + distortion * spread, loss, "loss", tolerance=1e-5)

@@ -30,10 +30,10 @@ def interpreted_ops():
     return dataclasses.replace(reference, name="triton", **backend.implementations("triton"))
 
 
-def a_trainer(ops, monkeypatch, is_bounded=True, distortion=None, scene=None):
-    """On the analytic ball, 64 rays in every step; without bounds, or with a `distortion`, the loss has a term more."""
+def a_trainer(ops, monkeypatch, is_bounded=True, haze=None, scene=None):
+    """On the analytic ball, 64 rays in every step; without bounds, or with a weight of `haze`, the loss has two terms more."""
     monkeypatch.setattr(loop, "MOST_RAYS", RAYS)
-    config = small_config(STEPS, SIZES | {"losses.distortion": distortion})
+    config = small_config(STEPS, SIZES | {"losses.distortion": haze, "losses.closeness": haze})
     model = RadianceModel(config, is_bounded, ops)
     return Trainer(model, PixelBatches(scene or sphere_scene(size=16), ops), None, config)
 
@@ -51,8 +51,8 @@ def test_twenty_steps_follow_the_references_losses_within_a_hundredth(monkeypatc
     assert found == pytest.approx(truth, rel=0.01)
 
 
-def test_light_that_is_spread_without_bounds_counts_as_the_reference_has_it(monkeypatch):
-    """With a weight that makes it a good part of the loss, over steps of which each changes the next."""
+def test_haze_without_bounds_counts_as_the_reference_has_it(monkeypatch):
+    """With weights that make it a good part of the loss, over steps of which each changes the next."""
     reference = choose_backend("reference", "cpu", 1)
     trainers = [a_trainer(ops, monkeypatch, False, 0.5) for ops in (reference, interpreted_ops())]
     start = trainers[0].model.parameters.flat.clone()

@@ -281,15 +281,21 @@ def lit_samples(starts: Tensor, lit: Tensor, room: int) -> tuple[Tensor, Tensor]
     return index, lit.sum(dtype=torch.int32)
 
 
-def spread_and_learn(passed: Passed, samples: Samples, space: Space, counts: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def weights_along(passed: Passed, samples: Samples) -> Tensor:
+    """How much each sample adds to its ray: [S], 0 in unused entries."""
+    weights, n_rays = torch.zeros_like(passed.density), len(samples.ray_counts)
+    render_weights_forward[(blocks(n_rays, RAYS),)](passed.density, samples.t_starts, samples.t_ends, samples.ray_starts,
+                                                    samples.ray_counts, n_rays, weights, RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
+    return weights
+
+
+def spread_and_learn(weights: Tensor, samples: Samples, space: Space, counts: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """How far the light of rays is spread over their lattice (ops/composite's distortion), and what weights learn from it.
 
     Returns:
         [] the sum over rays that count [R] bool; and `scale` times its gradient by weights [S].
     """
-    places, n_rays, weights = (samples.ray_starts, samples.ray_counts), len(counts), torch.zeros_like(passed.density)
-    render_weights_forward[(blocks(n_rays, RAYS),)](passed.density, samples.t_starts, samples.t_ends, *places, n_rays, weights,
-                                                    RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
+    places = samples.ray_starts, samples.ray_counts
     along = weights, *(space.lattice_at(t) / space.lattice_length for t in (samples.t_starts, samples.t_ends)), places
     return (spreads_of(*along) * counts).sum(), pull_of_spreads(*along, scale * counts)
 
