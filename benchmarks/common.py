@@ -23,7 +23,7 @@ from nerf_app.ops.backend import choose_backend
 from nerf_app.sampling.contraction import Space
 
 ROOT = Path(__file__).resolve().parents[1]
-STEP = 2.0 * 3**0.5 / 384  # scene units: the default lattice
+STEP = 2.0 * 3**0.5 / 384  # scene units: two steps of the default lattice at once, as in half of a training
 GRID = 128  # occupancy cells along an edge
 SAMPLES = 65536  # of a step
 

@@ -277,7 +277,9 @@ def render(args: argparse.Namespace) -> int:
     with display_on(sys.stderr) as display:
         for note in path.notes:
             display.line(note)
-        with console.when_interrupted("interrupted; the frames that are done are kept, and the same command goes on with them"):
+        kept = "the frames that are done are kept, and the same command goes on with them"
+        is_kept = args.frames or run.backend.device.type == "cpu"
+        with console.when_interrupted(f"interrupted; {kept if is_kept else 'nothing was left half-written'}"):
             files = render_path(run, path, out, args.channel or ["rgb"], args.background, args.frames, Counter(display, "frame"))
     console.emit(args, {"files": [str(file) for file in files], "frames": len(path.cameras), "fps": path.fps}, map(str, files))
     return 0

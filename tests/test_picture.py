@@ -55,6 +55,13 @@ def test_where_neighbours_differ_a_pixel_is_the_mean_of_three_rays_and_elsewhere
         assert np.array_equal(getattr(smooth, name), getattr(single, name), equal_nan=True), name
 
 
+@pytest.mark.parametrize("degrees", [0, 45, 90, 135])
+def test_the_rays_of_a_pixel_lie_on_either_side_of_edges_of_any_usual_way(degrees):
+    across = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+    along = np.sort(np.array([(0.0, 0.0), *picture.AROUND]) @ across)
+    assert along[0] < -0.1 and along[-1] > 0.1 and abs(along.mean()) < 1e-9
+
+
 def test_smooth_edges_cover_what_the_ball_covers(model):
     """Of the area of each pixel, from 32 rays a side."""
     def alpha(camera, **how):

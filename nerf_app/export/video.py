@@ -29,26 +29,21 @@ def write_video(frames: Iterable[np.ndarray], out: Path, fps: float) -> None:
 @contextmanager
 def open_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     """The same for pictures that are added one by one: gives the function that adds one."""
-    beside = out.with_name(out.name + ".part")
+    film = _Film(out, fps)
     try:
-        # An absolute path: the library would read "a:b.mp4" as a network address.
-        with av.open(os.path.abspath(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            film = _Film(container, fps)
-            yield film.add
-            film.end()
-        os.replace(beside, out)
-    except OSError as error:  # av's own errors are of this kind where the disk is the reason
-        raise ResourceError(f"cannot write {shown(out)}: {error.strerror or error}; make room or give another --out") from error
+        yield film.add
+        film.end()
     finally:
-        with suppress(OSError):  # it has its name, or could not even be begun
-            beside.unlink()
+        film.leave()
 
 
 class _Film:
-    """What is encoded into a container; the first picture says how large all are."""
+    """A video that is being written beside its place; the first picture says how large all are."""
 
-    def __init__(self, container: av.container.OutputContainer, fps: float) -> None:
-        self.container, self.fps, self.stream = container, fps, None
+    def __init__(self, out: Path, fps: float) -> None:
+        self.out, self.beside, self.fps, self.stream = out, out.with_name(out.name + ".part"), fps, None
+        with self._writing():  # an absolute path: the library would read "a:b.mp4" as a network address
+            self.container = av.open(os.path.abspath(self.beside), "w", format="mp4", options={"movflags": "faststart"})
 
     def add(self, pixels: np.ndarray) -> None:
         """[H, W, 3] uint8."""
@@ -58,14 +53,33 @@ class _Film:
             raise UsageError(f"the pictures of a video must have one size: {stream.width}×{stream.height} at first, then "
                              f"{pixels.shape[1]}×{pixels.shape[0]}; give one --size for all")
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        self.container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709,
-                                                          dst_color_range=ColorRange.MPEG)))
+        with self._writing():
+            self.container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709,
+                                                              dst_color_range=ColorRange.MPEG)))
 
     def end(self) -> None:
-        """What the encoder still holds."""
+        """Writes what the encoder still holds, and gives the file its name."""
         if self.stream is None:
             raise UsageError("a video needs at least one picture, none came")
-        self.container.mux(self.stream.encode())
+        with self._writing():
+            self.container.mux(self.stream.encode())
+            self.container.close()
+            os.replace(self.beside, self.out)
+
+    def leave(self) -> None:
+        """Leaves nothing but a whole video."""
+        with suppress(OSError):
+            self.container.close()
+        with suppress(OSError):  # it has its name, or could not even be begun
+            self.beside.unlink()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # av's own errors are of this kind where the disk is the reason
+            raise ResourceError(f"cannot write {shown(self.out)}: {error.strerror or error}; make room or give another "
+                                "--out") from error
 
 
 def _stream(container: av.container.OutputContainer, width: int, height: int, fps: float) -> av.VideoStream:

@@ -79,8 +79,12 @@ def find_sights(scene: Scene, photos: Sequence[int], most: int) -> Sights:
     """What some photos show whose place two of them tell; `most`, if there are more."""
     poses = scene.normalisation.pose_to_scene(np.stack([scene.views[i].world_from_camera for i in photos]))
     cameras = CameraBatch.from_cameras([scene.views[i].camera for i in photos])
-    features = [features_within(_grey(scene, i), LONGEST_SIDE, MOST_FEATURES) for i in photos]
-    rays = [directions_of(cameras, i, found.places)[0] @ poses[i, :3, :3].T for i, found in enumerate(features)]
+    features, rays = [], []
+    for i, photo in enumerate(photos):
+        found = features_within(_grey(scene, photo), LONGEST_SIDE, MOST_FEATURES)
+        directions, is_valid = directions_of(cameras, i, found.places)
+        features.append(Features(found.places[is_valid], found.descriptors[is_valid]))
+        rays.append(directions[is_valid] @ poses[i, :3, :3].T)
     eyes, distances = poses[:, :3, 3], [[[] for _ in found.places] for found in features]
     for pair in choose_pairs(poses, PAIRS * len(photos), PAIRS):
         same = match_features(*(features[photo] for photo in pair))

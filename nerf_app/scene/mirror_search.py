@@ -2,8 +2,8 @@
 
 Features say on which plane (mirror_plane.py). What lies behind that plane is seen through glass: where rays to it pass, and as
 far around as photos disagree on what is there. A mirror is believed only if nothing else explains what is seen: it is seen from
-one side, much of what lies behind stands before it too, nothing lies on it, and a frame or a wall, on which photos agree, is
-around it.
+one side, much of what lies behind stands before it too, next to nothing lies on it, and a frame or a wall, on which photos
+agree, is around it.
 """
 
 import numpy as np

@@ -36,6 +36,7 @@ LEAST_SIGHT = 0.25  # part of the photos that must have a place in sight, or nob
 IS_GLASS = 0.35  # part of the photos that have a place in sight: what stands before the glass hides it from the others
 DISAGREEING = 0.3  # part of the white that others deny, from which on there is no plane
 MOST_TURN = np.radians(2.0)  # by which features may turn the plane that outlines tell
+MOST_DENIED = 0.02  # more than before of what masks show, by photos, once features turned it
 STEPS = 64  # the largest step over the smallest one, in radians and in radii of the glass
 
 
@@ -63,7 +64,7 @@ def find_mirror(scene: Scene, folder: Path) -> FlatMirror:
         raise DataError(f"masks in {shown(folder)} show a mirror in {len(showing)} photos, and it is found from {FEWEST_MASKS} "
                         "at least: masks must be white where the mirror is seen, and black elsewhere.")
     judge = _Sights(scene, {i: masks[i] for i in showing[:MOST_MASKS]})
-    centre, normal = _by_features(scene, *_plane(judge))
+    centre, normal = _by_features(scene, judge, *_plane(judge))
     disagreement = judge.disagreement(centre, normal, WHOLE)
     found = None if disagreement > DISAGREEING else _extent(_Sights(scene, masks), judge, centre, normal)
     if found is None:
@@ -155,15 +156,20 @@ def _plane(judge: _Sights) -> tuple[np.ndarray, np.ndarray]:
     return _refined(judge, centre, normal, radius, FINE, 0.02)[:2]
 
 
-def _by_features(scene: Scene, centre: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The plane again: what shows in the mirror tells it more finely than outlines do, where enough does."""
+def _by_features(scene: Scene, judge: _Sights, centre: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The plane again: what shows in the mirror tells it more finely than outlines do, where enough does.
+
+    Unless the outlines deny it: the features may be those of another mirror, which hangs a little behind this one.
+    """
     _, sights, pairs = seen_reversed(scene)
     if not len(pairs):
         return centre, normal
     told = refined(sights, pairs, normal, centre @ normal)
     if told.is_for.sum() < FEWEST_SEEN or told.normal @ normal < np.cos(MOST_TURN):
         return centre, normal
-    return centre - told.heights(centre) * told.normal, told.normal
+    moved = centre - told.heights(centre) * told.normal
+    denied = judge.disagreement(moved, told.normal, WHOLE) - judge.disagreement(centre, normal, WHOLE)
+    return (moved, told.normal) if denied <= MOST_DENIED else (centre, normal)
 
 
 def _refined(judge: _Sights, centre: np.ndarray, normal: np.ndarray, radius: float, some: slice,

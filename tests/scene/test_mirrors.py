@@ -7,9 +7,11 @@ from PIL import Image
 
 from nerf_app.errors import DataError, UsageError
 from nerf_app.picture import pixel_directions
+from nerf_app.scene import mirrors
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.flat_mirror import CELLS, FlatMirror
 from nerf_app.scene.load import load_scene
+from nerf_app.scene.mirror_plane import Vote
 from nerf_app.scene.mirrors import find_mirror, mirror_folder
 from nerf_app.scene.scene import Scene
 
@@ -134,3 +136,16 @@ def test_a_folder_of_masks_lies_here_or_in_the_scene(tmp_path):
     assert mirror_folder("glass", (tmp_path,)) == tmp_path / "glass"
     with pytest.raises(UsageError, match="none, auto, or a folder of masks, white where the mirror shows; gone is none of these"):
         mirror_folder("gone", (tmp_path,))
+
+
+@pytest.mark.parametrize("behind, is_taken", [(0.0005, True), (0.2, False)])
+def test_features_move_the_plane_only_to_where_masks_agree(tmp_path, monkeypatch, behind, is_taken):
+    """Another mirror, a little behind, may show more of them."""
+    scene = written(tmp_path, masks_of("a rectangle"))
+    by_masks = find_mirror(scene, tmp_path / "glass").frame
+    everyone = np.ones(100, bool)
+    monkeypatch.setattr(mirrors, "seen_reversed", lambda scene: ([], None, np.zeros((100, 2), int)))
+    monkeypatch.setattr(mirrors, "refined", lambda sights, pairs, normal, offset:
+                        Vote(normal, offset - behind, everyone, ~everyone))
+    moved = np.linalg.norm(find_mirror(scene, tmp_path / "glass").frame[0] - by_masks[0])
+    assert (moved > 0.5 * behind) == is_taken and moved < 2 * behind
