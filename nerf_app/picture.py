@@ -17,7 +17,7 @@ CHUNK = 8192  # rays at once
 GPU_CHUNK = 1 << 17  # on a GPU, which a chunk of the other size would not fill
 EDGE = 0.2  # of full brightness: where neighbours differ by more, the ray through a pixel's middle does not speak for all of it
 AROUND = ((-0.34, -0.16), (0.34, 0.16))  # pixels from the middle: what else is asked there, across edges of any usual way
-FRONT = 0.3  # part of a ray's light that is stopped at the surface of a bounded scene
+FRONT = 0.2  # part of a ray's light that is stopped at the surface of a bounded scene
 NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks for it
 
 

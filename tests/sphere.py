@@ -97,7 +97,7 @@ def write_blender(scene: Scene, folder: Path) -> None:
         (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
 
 
-SMALL = {"training.minutes": None, "training.samples_per_step": 512, "sampling.steps": 128, "sampling.grid_resolution": 32,
+SMALL = {"training.minutes": None, "training.samples_per_step": 512, "sampling.steps": 64, "sampling.grid_resolution": 32,
          "encoding.levels": 4, "encoding.finest": 64, "encoding.log2_entries": 12, "field.hidden_width": 16,
          "field.colour_layers": 1, "training.learning_rate": 1e-2, "training.final_learning_rate": 0.1,
          "machine.threads": 1, "machine.backend": "reference"}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HUBER = 0.1  # errors beyond this count linearly
 HAZE = {"distortion": 0.001, "closeness": 0.01}  # weights in unbounded space, where haze has room
-CLEAR = 0.5  # part of the way from a lens to the scene's middle in which light costs something
+CLEAR = 0.25  # part of the way from a lens to the scene's middle in which light costs something
 
 
 def photo_loss(rgb: Tensor, truth: Tensor, counts: Tensor, trimmed: float = 0.0) -> Tensor:

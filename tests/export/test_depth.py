@@ -112,8 +112,8 @@ def test_confidence_is_the_light_stopped_near_the_depth_in_fog_at_walls_and_behi
     assert sure == pytest.approx(2.0 * (1.0 - FRONT) * math.sinh(12.0 * NEARBY * distance), rel=1e-3)
     sure, distance = middle(wall(0.5))
     assert sure == pytest.approx(1.0, abs=1e-3) and distance == pytest.approx(0.5, abs=1e-3)
-    tau = 0.6 * (0.99 * 0.5 - 0.05)  # of the haze before the wall: its light is stopped far from the wall
-    sure, _ = middle(wall(0.5, before=0.6))
+    tau = 0.3 * (0.99 * 0.5 - 0.05)  # of the haze before the wall: its light is stopped far from the wall
+    sure, _ = middle(wall(0.5, before=0.3))
     assert sure == pytest.approx(math.exp(-tau), abs=1e-3)
 
 

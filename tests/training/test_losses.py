@@ -74,7 +74,7 @@ def batch_from(*origins):
 
 
 @pytest.mark.parametrize("distance", [0.8, 3.0])
-def test_light_costs_from_all_of_itself_at_the_lens_to_nothing_halfway_to_the_middle(distance):
+def test_light_costs_from_all_of_itself_at_the_lens_to_nothing_where_it_may_stop(distance):
     batch, end = batch_from([0.0, distance, 0.0]), CLEAR * distance
     for place, cost in ((0.0, 1.0), (0.25, 0.75), (0.6, 0.4), (1.0, 0.0), (7.0, 0.0)):
         rendering = rendered([0.3, 0.0], [place * end, place * end, place * end])
@@ -84,7 +84,7 @@ def test_light_costs_from_all_of_itself_at_the_lens_to_nothing_halfway_to_the_mi
 def test_only_light_close_to_a_lens_is_pushed_away():
     weights = torch.tensor([0.2, 0.3, 0.5], requires_grad=True)
     rendering = replace(rendered([0.2, 0.3, 0.5], [0.0, 0.2, 1.0, 2.0]), weights=weights)
-    closeness(rendering, batch_from([2.0, 0.0, 0.0]), model_in(Space(False))).backward()
+    closeness(rendering, batch_from([1.0 / CLEAR, 0.0, 0.0]), model_in(Space(False))).backward()
     assert_close(weights.grad, torch.tensor([0.9, 0.4, 0.0]))  # their middles: 0.1, 0.6 and 1.5 of the 1 that should be clear
 
 
@@ -97,7 +97,7 @@ def test_rays_that_do_not_count_and_cameras_in_the_middle_have_no_closeness():
 
 
 def test_a_term_is_added_by_the_weight_of_its_name_and_not_computed_without_one():
-    batch, rendering, terms = batch_from([4.0, 0.0, 0.0]), rendered([0.5, 0.5], [1.0, 2.0, 3.0]), (distortion, closeness)
+    batch, rendering, terms = batch_from([8.0 / CLEAR, 0.0, 0.0]), rendered([0.5, 0.5], [1.0, 2.0, 3.0]), (distortion, closeness)
     for space, by_itself in ((Space(True), [0.0, 0.0]), (Space(False), list(HAZE.values()))):
         model = model_in(space)
         values = [float(term(rendering, batch, model)) for term in terms]
