@@ -32,7 +32,7 @@ DEPTH_PART, FEWEST_DEPTHS = 0.1, 3  # the same of depth maps; photos that get on
 POINTS_PART, POINTS = 0.1, (50_000, 300_000)  # the same of the points; how many there are at least and at most
 
 # Measured on two cores of an AMD EPYC with the C++ kernels.
-PIXELS_A_SECOND = {True: 0.45e6, False: 0.09e6}  # rendered and scored: in a bounded scene, in one without an end
+PIXELS_A_SECOND = {True: 0.37e6, False: 0.075e6}  # rendered and scored: in a bounded scene, in one without an end
 FILM_FASTER = 1.5  # nothing is scored
 REFERENCE_SLOWER = 15.0
 REPORT_PICTURES = 5
