@@ -261,7 +261,8 @@ def runs(monkeypatch, tmp_path):
     Path("r").mkdir()
     from nerf_app import run as real
     from nerf_app.training.events import Finished, Note
-    stand_in = SimpleNamespace(written=[], resumed=[], note=None, changes=None)
+    stand_in = SimpleNamespace(written=[], resumed=[], note=None, changes=None,
+                               backend=SimpleNamespace(device=SimpleNamespace(type="cpu")))
     scene = SimpleNamespace(format="blender", root="lego", notes=("3 photos",), dropped=(), indices=lambda split: [0, 1, 2])
 
     def train(scene, settings, folder, stop):
@@ -275,7 +276,7 @@ def runs(monkeypatch, tmp_path):
 
     def open_run(folder, machine):
         assert isinstance(machine, MachineSettings)
-        return SimpleNamespace(note=stand_in.note, header=None)
+        return SimpleNamespace(note=stand_in.note, header=None, backend=stand_in.backend)
 
     def evaluate(run, scene, split, limit_seconds=None, on_photo=None):
         on_photo(1, 3)
@@ -479,16 +480,21 @@ def test_an_interrupted_program_does_not_wait_for_its_threads():
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nerf-app: interrupted\n")
 
 
-def test_an_interrupted_film_says_that_its_frames_are_kept(runs, monkeypatch, capsys):
+@pytest.mark.parametrize("device, flags, said", [
+    ("cpu", [], "the frames that are done are kept, and the same command goes on with them"),
+    ("cuda", ["--frames"], "the frames that are done are kept, and the same command goes on with them"),
+    ("cuda", [], "nothing was left half-written")])
+def test_an_interrupted_film_says_whether_its_frames_are_kept(runs, monkeypatch, capsys, device, flags, said):
     def render_path(*_):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
+    runs.backend.device.type = device
     monkeypatch.setattr("nerf_app.export.paths.camera_path", lambda *_: SimpleNamespace(notes=(), cameras=(), fps=24.0))
     monkeypatch.setattr("nerf_app.export.frames.render_path", render_path)
-    assert cli.main(["render", "r", "--json"]) == 130
+    assert cli.main(["render", "r", "--json", *flags]) == 130
     out, err = capsys.readouterr()
-    said = "interrupted; the frames that are done are kept, and the same command goes on with them"
-    assert err == f"nerf-app: {said}\n" and json.loads(out) == {"error": said, "exit_code": 130}
+    assert err == f"nerf-app: interrupted; {said}\n"
+    assert json.loads(out) == {"error": f"interrupted; {said}", "exit_code": 130}
 
 
 def test_a_score_after_training_that_is_interrupted_says_that_the_training_is_saved(runs, tmp_path, monkeypatch, capsys):

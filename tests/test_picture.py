@@ -117,7 +117,7 @@ def test_depths_lead_to_the_ball(model):
     x, y = (columns + 0.5 - 9.0) / 20.0, -(rows + 0.5 - 7.0) / 20.0
     z = seen.z_depth[rows, columns].astype(np.float64) * 0.25  # the picture's unit is a quarter of a scene unit
     points = np.stack([x * z, y * z, -z], 1) @ POSE[:3, :3].T + POSE[:3, 3]
-    assert np.allclose(np.linalg.norm(points, axis=1), 0.7, atol=0.04)
+    assert np.allclose(np.linalg.norm(points, axis=1), 0.7, atol=0.05)  # its skin is soft
     assert np.allclose(seen.range[rows, columns] * 0.25, z * np.sqrt(1 + x**2 + y**2), rtol=1e-5)
     assert np.nanmin(seen.range) * 0.25 == pytest.approx(middle, abs=0.03)
 

@@ -288,7 +288,7 @@ def test_a_run_of_train_gets_all_the_rest_and_keeps_its_training(photos, made, c
 
 
 def test_a_plan_counts_what_is_left_of_the_training_alone(photos, made, capsys):
-    assert cli.main(["train", str(photos), "--out", "r", *FLAGS, "--minutes", "0.002"]) == 0
+    assert cli.main(["train", str(photos), "--out", "r", *FLAGS, "--minutes", "0.002", "--set", "training.plateau=1"]) == 0
     capsys.readouterr()
     assert cli.main(["reconstruct", "r"]) == 0
     assert "plan      about " in capsys.readouterr().err
