@@ -269,7 +269,7 @@ def score_lines(scores: dict[str, Any]) -> Iterator[str]:
 
 def render(args: argparse.Namespace) -> int:
     machine = machine_alone(args)
-    from nerf_app.export.frames import render_path
+    from nerf_app.export.frames import render_path, survives
     from nerf_app.export.paths import camera_path
     run = open_run(args.run, machine)
     path = camera_path(args.path, run, args.size, args.seconds, args.fps)
@@ -278,8 +278,8 @@ def render(args: argparse.Namespace) -> int:
         for note in path.notes:
             display.line(note)
         kept = "the frames that are done are kept, and the same command goes on with them"
-        is_kept = args.frames or run.backend.device.type == "cpu"
-        with console.when_interrupted(f"interrupted; {kept if is_kept else 'nothing was left half-written'}"):
+        left = kept if survives(run, args.frames) else "nothing was left half-written"
+        with console.when_interrupted(f"interrupted; {left}"):
             files = render_path(run, path, out, args.channel or ["rgb"], args.background, args.frames, Counter(display, "frame"))
     console.emit(args, {"files": [str(file) for file in files], "frames": len(path.cameras), "fps": path.fps}, map(str, files))
     return 0

@@ -471,15 +471,6 @@ def test_other_commands_end_at_the_first_signal(number, code, monkeypatch, capsy
     assert err == "nerf-app: interrupted\n" and json.loads(out) == {"error": "interrupted", "exit_code": code}
 
 
-def test_an_interrupted_program_does_not_wait_for_its_threads():
-    """Nor for Python to take everything apart, which took more than a second on a busy machine."""
-    program = ("import os, signal, threading, time\nfrom nerf_app import cli\n"
-               "threading.Thread(target=time.sleep, args=(60,)).start()\n"
-               "cli.parse = lambda given: os.kill(os.getpid(), signal.SIGINT) or time.sleep(5)\ncli.main()")
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, cwd=ROOT)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nerf-app: interrupted\n")
-
-
 @pytest.mark.parametrize("device, flags, said", [
     ("cpu", [], "the frames that are done are kept, and the same command goes on with them"),
     ("cuda", ["--frames"], "the frames that are done are kept, and the same command goes on with them"),

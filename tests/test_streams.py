@@ -1,4 +1,4 @@
-"""Whoever reads what a command says: a pipe that is closed early, streams that never were open, full disks, any locale."""
+"""Whoever reads what a command says: pipes that are closed early, streams that never were open, full disks, locales, Ctrl-C."""
 
 import os
 import subprocess
@@ -38,3 +38,12 @@ def test_any_name_can_be_told_in_any_locale(env):
     said = [sys.executable, "-W", "error", "-m", "nerf_app", "train", "x", "--preset", os.fsdecode(b"\xff \xe2\x80\xa6.yaml")]
     done = subprocess.run(said, cwd=ROOT, capture_output=True, text=True, env=os.environ | env, timeout=60)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_program_does_not_wait_for_its_threads():
+    """Nor for Python to take everything apart, which took more than a second on a busy machine."""
+    program = ("import os, signal, threading, time\nfrom nerf_app import cli\n"
+               "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+               "cli.parse = lambda given: os.kill(os.getpid(), signal.SIGINT) or time.sleep(5)\ncli.main()")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, cwd=ROOT)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nerf-app: interrupted\n")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nerf_app.errors import DataError
+from nerf_app.picture import FRONT
 from nerf_app.rays import view_rays
 from nerf_app.render import Rendering, distance_of_light
 from nerf_app.sampling.contraction import Limits, Space
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from nerf_app.model import RadianceModel
     from nerf_app.run import Run
 
-FIRST_LIGHT = {True: 0.2, False: 0.3}  # by whether a scene is bounded: part of the light that is stopped at a surface
+FIRST_LIGHT = {True: FRONT, False: 0.3}  # by whether a scene is bounded: part of the light that is stopped at a surface
 EMPTY = 0.1  # light that is stopped: less is nothing; from there to the half it is left open what is there
 FINER = 8.0  # than its photo a picture may be: a field is known between pixels too, and a voxel needs a ray of its own
 CHUNK = 8192  # rays

@@ -108,11 +108,16 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
     return videos or [folder / channel for channel in channels]
 
 
+def survives(run: "Run", is_kept: bool) -> bool:
+    """Whether an interrupted film's pictures are there for the next call: where they are slow to draw, or asked for."""
+    return is_kept or run.backend.device.type == "cpu"
+
+
 def _drawn(run: "Run", path: CameraPath, folder: Path, request: Request, channels: tuple[str, ...],
            paper: np.ndarray | None) -> Iterator[dict[str, np.ndarray]]:
     """Each camera's pictures by channel: those that are in the folder already, or drawn now."""
     colour = (0.0, 0.0, 0.0) if paper is None else tuple(float(part) for part in paper)
-    is_stored = request.is_kept or run.backend.device.type == "cpu"
+    is_stored = survives(run, request.is_kept)
     for i, one in enumerate(path.cameras):
         names = {channel: folder / channel / f"{i:05d}.png" for channel in channels}
         pictures = {channel: read_png(name) for channel, name in names.items()}

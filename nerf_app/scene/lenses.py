@@ -61,25 +61,31 @@ class CameraBatch:
         pixels = torch.stack([x_px, y_px], 1).double()  # [R, 2]
         picture = (pixels - self.centre_px[camera_indices]) / self.focal_px[camera_indices]
         found, is_valid = pixels.new_zeros(len(pixels), 3), torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
+        bent = None
+        if PERSPECTIVE in self._kinds_present or FISHEYE in self._kinds_present:
+            bent = straighten(picture, self._first_guess(camera_indices, picture), camera_indices, self.coefficients,
+                              self.focal_px, self.valid_radius)
         for kind in self._kinds_present:  # each for all rays: on a device one would have to wait to hear which are its own
             is_its = self.kinds[camera_indices] == kind
-            ahead, is_known = self._look(kind, camera_indices, pixels, picture, straighten)
+            ahead, is_known = self._look(kind, camera_indices, pixels, picture, bent)
             found = torch.where(is_its[:, None], ahead, found)  # [R, 3] x right, y down, z ahead
             is_valid |= is_its & is_known
         found = torch.nn.functional.normalize(found, dim=1)
         return torch.cat([found[:, :1], -found[:, 1:]], 1), is_valid
 
     def _look(self, kind: int, cameras: Tensor, pixels: Tensor, picture: Tensor,
-              straighten: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """[R, 3] directions of any length and [R] whether they are known, were all lenses of this kind."""
+              bent: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """[R, 3] directions of any length and [R] whether they are known, were all lenses of this kind.
+
+        `bent` is what straightening gives: base [R, 2] and is_found [R], the same for both kinds that need it.
+        """
         if kind == PINHOLE:
             return _ahead(picture), torch.ones_like(cameras, dtype=torch.bool)
         if kind == FOV:
             return _unproject_fov(picture, self.omega[cameras])
         if kind == EQUIRECTANGULAR:
             return _unproject_equirectangular(pixels / self.size_px[cameras])
-        base, is_found = straighten(picture, self._first_guess(cameras, picture), cameras, self.coefficients, self.focal_px,
-                                    self.valid_radius)
+        base, is_found = bent
         return _ahead(base) if kind == PERSPECTIVE else _at_angle(base), is_found
 
     def project(self, camera_indices: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
