@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from nerf_app.fields.shading import Surface
-from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays
 from nerf_app.render import Rendering
 from nerf_app.sampling.contraction import Limits
@@ -83,7 +82,7 @@ def split(rays: Rays, mirror: Mirror | None) -> Pieces:
     return Pieces(joined, (begins, ends), met, distance)
 
 
-def join(pieces: Pieces, seen: Rendering, tint: Tensor, normal: Tensor, ops: Backend, has_mirror: bool = True) -> Rendering:
+def join(pieces: Pieces, seen: Rendering, tint: Tensor, normal: Tensor, has_mirror: bool = True) -> Rendering:
     """What R rays show, of what their R + M pieces do; `tint` [3] is what part of the light a mirror gives back.
 
     The mirror is one more sample of its ray, without length, that stops whatever light the second piece stops: depths and
@@ -102,8 +101,7 @@ def join(pieces: Pieces, seen: Rendering, tint: Tensor, normal: Tensor, ops: Bac
         samples, weights = _with_mirror(seen.samples, seen.weights, pieces, stopped)
     else:
         samples, weights = _before_mirror(seen.samples, seen.weights, n_rays)
-    median = ops.composite.median_distance(weights.detach(), samples.t_starts, samples.t_ends, samples.ray_indices, n_rays)
-    return Rendering(rgb, opacity, distance, median, normals, weights, samples, surface)
+    return Rendering(rgb, opacity, distance, normals, weights, samples, surface)
 
 
 def _before_mirror(samples: Samples, weights: Tensor, n_rays: int) -> tuple[Samples, Tensor]:

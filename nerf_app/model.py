@@ -61,7 +61,7 @@ class RadianceModel:
         """What whole rays show."""
         if self.mirror is None or not len(pieces.met):
             return seen
-        return join(pieces, seen, self.parameters[TINT].exp(), self.mirror.normal, self.ops, has_mirror=draws is None)
+        return join(pieces, seen, self.parameters[TINT].exp(), self.mirror.normal, has_mirror=draws is None)
 
     def render(self, rays: Rays, *, with_normals: bool = False) -> Rendering:
         """What the rays show, without any randomness."""

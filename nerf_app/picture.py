@@ -134,7 +134,7 @@ def surface_distance(seen: Rendering, model: RadianceModel) -> torch.Tensor:
     What was cut out along its outlines has a skin of haze: rays along its rim pass through so much of it that the outlines are
     right, while rays from the front go through a pixel's width of it before half of their light is stopped.
     """
-    return distance_of_light(seen, FRONT) if model.space.is_bounded else seen.median_distance
+    return distance_of_light(seen, FRONT if model.space.is_bounded else 0.5, model.ops)
 
 
 def _light_near(surface_at: torch.Tensor, seen: Rendering, model: RadianceModel) -> torch.Tensor:

@@ -21,7 +21,6 @@ class Rendering:
     rgb: Tensor  # [R, 3] premultiplied: light that comes from the field alone, sRGB-coded
     opacity: Tensor  # [R] 0...1
     distance: Tensor  # [R] scene units, mean over what the ray meets; 0 where it meets nothing
-    median_distance: Tensor  # [R] scene units, where half the light is stopped; NaN where less than half is
     normals: Tensor | None  # [R, 3] scene axes, length ≤ 1: the mean of what the ray meets
     weights: Tensor  # [S] each sample's part
     samples: Samples  # what the weights belong to
@@ -42,8 +41,7 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
     if field.shading is not None:
         surface = field.shading(rgb / opacity.clamp(min=1e-6)[:, None], rays.directions)
         rgb, normals = opacity[:, None] * surface.rgb, opacity[:, None] * surface.normals
-    median = ops.composite.median_distance(weights.detach(), samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
-    return Rendering(rgb, opacity, distance, median, normals, weights, samples, surface)
+    return Rendering(rgb, opacity, distance, normals, weights, samples, surface)
 
 
 def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
@@ -71,21 +69,11 @@ def over(rendering: Rendering, background: Tensor) -> Tensor:
     return rendering.rgb + (1.0 - rendering.opacity[:, None]) * background
 
 
-def distance_of_light(seen: Rendering, part: float) -> Tensor:
-    """[R] scene units: where a part of each ray's light is stopped; NaN where less than half of all is.
-
-    Inside a sample light fades exponentially, from what is left in front of it to what is left behind.
-    """
-    samples, weights = seen.samples, seen.weights.double()
-    sums = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # [S + 1] over all rays
-    ahead = sums[:-1] - samples.of_rays(sums[samples.ray_starts][:, None])[:, 0]  # [S] on the sample's own ray
-    is_there = (ahead < part) & (ahead + weights >= part) & (samples.ray_indices < samples.n_rays)
-    before = 1.0 - ahead[is_there]
-    behind = (before - weights[is_there]).clamp(min=torch.finfo(seen.weights.dtype).eps)  # a weight knows no more digits
-    inside = (torch.log(before / (1.0 - part)) / torch.log(before / behind)).to(samples.t_starts.dtype)
-    starts, ends = samples.t_starts[is_there], samples.t_ends[is_there]
-    distance = starts.new_full((samples.n_rays,), torch.nan)
-    distance[samples.ray_indices[is_there]] = starts + inside * (ends - starts)
+def distance_of_light(seen: Rendering, part: float, ops: Backend) -> Tensor:
+    """[R] scene units: where a part of each ray's light is stopped, at most a half; NaN where less than half of all is."""
+    samples = seen.samples
+    distance = ops.composite.distance_of_light(seen.weights.detach(), samples.t_starts, samples.t_ends, samples.ray_indices,
+                                               samples.n_rays, part)
     return torch.where(seen.opacity >= 0.5, distance, torch.nan)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from nerf_app.fields.radiance import FieldOutput
 from nerf_app.ops.backend import Backend, choose_backend
 from nerf_app.rays import Rays
-from nerf_app.render import Rendering, render_samples
+from nerf_app.render import Rendering, distance_of_light, render_samples
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.uniform import spread_evenly
 
@@ -76,6 +76,11 @@ def free_rays(origins: Tensor, directions: Tensor) -> Rays:
     count = len(origins)
     return Rays(origins, torch.nn.functional.normalize(directions, dim=1), torch.ones(count, dtype=origins.dtype),
                 torch.zeros(count, dtype=torch.int64), torch.ones(count, dtype=torch.bool))
+
+
+def median_distance(seen: Rendering) -> Tensor:
+    """[R] scene units: where half of each ray's light is stopped."""
+    return distance_of_light(seen, 0.5, reference_ops())
 
 
 def crossing_rays(count: int, dtype: torch.dtype = torch.float32) -> Rays:

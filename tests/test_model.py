@@ -12,7 +12,7 @@ from nerf_app.sampling.draws import Draws
 from nerf_app.sampling.occupancy import OccupancySampler
 from nerf_app.sampling.settings import SamplingSettings
 from nerf_app.settings import MachineSettings
-from tests.analytic import crossing_rays, free_rays, reference_ops
+from tests.analytic import crossing_rays, free_rays, median_distance, reference_ops
 
 SMALL = Config(
     sampling=SamplingSettings(steps=64, grid_resolution=8, coarse_samples=8, fine_samples=12),
@@ -84,7 +84,7 @@ def test_rays_that_meet_nothing_show_nothing(field, sampling):
     away = free_rays(torch.tensor([[0.0, 0.0, 3.0]] * 4), torch.randn(4, 3).abs())
     for with_normals in (False, True):
         seen = model.render(away, with_normals=with_normals)
-        assert not seen.rgb.any() and not seen.opacity.any() and seen.median_distance.isnan().all()
+        assert not seen.rgb.any() and not seen.opacity.any() and median_distance(seen).isnan().all()
 
 
 @pytest.mark.parametrize("field, sampling", KINDS)

@@ -151,7 +151,7 @@ def test_a_picture_by_the_kernels_is_that_by_the_references(gpu):
         model = RadianceModel(small_config(1, TINY), True, choose_backend(name, "cuda", 1))
         pose = sphere_scene(size=8).normalisation.pose_to_scene(view.world_from_camera)
         pictures.append(picture.render_picture(model, view.camera, pose, with_normals=True))
-    assert {"march_fill", "hashgrid_slopes", "accumulate_forward", "median_distances"} < set(gpu)
+    assert {"march_fill", "hashgrid_slopes", "accumulate_forward", "distances_of_light"} < set(gpu)
     for name in ("rgb", "alpha", "range", "confidence", "normals"):
         np.testing.assert_allclose(*(getattr(one, name) for one in pictures), rtol=0, atol=1e-4)
 

@@ -12,7 +12,7 @@ from nerf_app.sampling.samples import Samples
 from nerf_app.sampling.uniform import spread_evenly
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
-from tests.analytic import BOX, AnalyticField, ball, crossing_rays, fog, free_rays, orange, reference_ops
+from tests.analytic import BOX, AnalyticField, ball, crossing_rays, fog, free_rays, median_distance, orange, reference_ops
 
 
 def rendered(rays, field, count=64, **options):
@@ -32,11 +32,10 @@ def test_fog_in_the_box_hides_as_much_as_it_should_however_it_is_cut(density, co
     opacity = 1.0 - torch.exp(-density * (far - near))
     assert torch.allclose(seen.opacity, opacity, atol=DARK)  # the last ten-thousandth of the light is not followed
     median = near + math.log(2.0) / density
-    assert torch.equal(seen.median_distance.isnan(), opacity < 0.5)
-    assert torch.allclose(seen.median_distance, torch.where(opacity < 0.5, torch.nan, median), atol=1e-3, equal_nan=True)
-    assert torch.allclose(distance_of_light(seen, 0.5), seen.median_distance, atol=1e-3, equal_nan=True)
+    assert torch.equal(median_distance(seen).isnan(), opacity < 0.5)
+    assert torch.allclose(median_distance(seen), torch.where(opacity < 0.5, torch.nan, median), atol=1e-3, equal_nan=True)
     front = torch.where(opacity < 0.5, torch.nan, near - math.log(0.7) / density)
-    assert torch.allclose(distance_of_light(seen, 0.3), front, atol=1e-3, equal_nan=True)
+    assert torch.allclose(distance_of_light(seen, 0.3, reference_ops()), front, atol=1e-3, equal_nan=True)
     assert torch.allclose(seen.weights.view(50, count).sum(1), seen.opacity, atol=1e-5)
 
 
@@ -62,7 +61,7 @@ def test_a_wall_is_opaque_and_stands_where_it_stands():
     distance = (rays.origins[:, 2] - 0.25) / -rays.directions[:, 2]
     step = 2.0 * 1.05 / 1000
     assert torch.allclose(seen.opacity, torch.ones(2))
-    for found in (seen.distance, seen.median_distance):
+    for found in (seen.distance, median_distance(seen)):
         assert ((found - distance).abs() < 2 * step).all()
     hits = rays.origins + distance[:, None] * rays.directions
     assert torch.allclose(seen.rgb, hits.abs(), atol=2 * step)
@@ -72,7 +71,7 @@ def test_nothing_shows_where_there_is_nothing():
     seen = rendered(crossing_rays(5), fog(0.0), with_normals=True)
     for value in (seen.rgb, seen.opacity, seen.distance, seen.normals):
         assert not value.any()
-    assert seen.median_distance.isnan().all()
+    assert median_distance(seen).isnan().all()
 
 
 def test_there_may_be_rays_without_samples_and_no_rays():
@@ -82,7 +81,7 @@ def test_there_may_be_rays_without_samples_and_no_rays():
         samples = Samples(empty, empty, torch.zeros(0, dtype=torch.int64), zeros, zeros, count)
         seen = render_samples(crossing_rays(count), samples, ball(0.5), BOX, reference_ops(), with_normals=True)
         assert seen.rgb.shape == seen.normals.shape == (count, 3)
-        assert not seen.opacity.any() and seen.median_distance.isnan().all()
+        assert not seen.opacity.any() and median_distance(seen).isnan().all()
 
 
 def test_unused_entries_of_a_buffer_change_nothing():
@@ -93,7 +92,8 @@ def test_unused_entries_of_a_buffer_change_nothing():
                      ray_indices=torch.cat([samples.ray_indices, torch.full((11,), 6)]))
     plain, with_unused = (render_samples(rays, each, field, BOX, reference_ops(), with_normals=True)
                           for each in (samples, padded))
-    for name in ("rgb", "opacity", "distance", "median_distance", "normals"):
+    assert torch.allclose(median_distance(with_unused), median_distance(plain), atol=1e-6, equal_nan=True)
+    for name in ("rgb", "opacity", "distance", "normals"):
         assert torch.allclose(getattr(with_unused, name), getattr(plain, name), atol=1e-6, equal_nan=True), name
     assert not with_unused.weights[-11:].any()
 
@@ -107,7 +107,7 @@ def test_leaving_out_the_colour_of_what_is_hardly_seen_is_not_seen(field, monkey
     hidden = torch.where(quick.weights > SEEN, 0.0, quick.weights).view(200, 300).sum(1)  # what goes uncoloured on each ray
     assert ((exact.rgb - quick.rgb).abs().amax(1) <= hidden + 1e-6).all()
     assert (exact.rgb - quick.rgb).abs().max() < 1 / 255
-    for name in ("opacity", "distance", "median_distance", "weights"):
+    for name in ("opacity", "distance", "weights"):
         assert torch.equal(getattr(exact, name).nan_to_num(), getattr(quick, name).nan_to_num()), name
 
 
@@ -116,7 +116,7 @@ def test_normals_of_a_ball_point_outwards():
     nearest = (rays.origins - (rays.origins * rays.directions).sum(1, keepdim=True) * rays.directions).norm(dim=1)
     rays = Rays(*(value[nearest < 0.5] for value in vars(rays).values()))  # those that do not graze it
     seen = rendered(rays, ball(0.7), 400, with_normals=True)
-    hits = rays.origins + seen.median_distance[:, None] * rays.directions
+    hits = rays.origins + median_distance(seen)[:, None] * rays.directions
     assert rays.count > 100
     assert torch.allclose(hits.norm(dim=1), torch.full((rays.count,), 0.7), atol=0.06)
     outwards = torch.nn.functional.normalize(hits, dim=1)
@@ -128,7 +128,7 @@ def test_asking_for_normals_changes_nothing_else():
     rays = crossing_rays(40)
     plain, rich = rendered(rays, ball(0.7)), rendered(rays, ball(0.7), with_normals=True)
     assert plain.normals is None
-    for name in ("rgb", "opacity", "distance", "median_distance", "weights"):
+    for name in ("rgb", "opacity", "distance", "weights"):
         assert torch.equal(getattr(plain, name).nan_to_num(), getattr(rich, name).nan_to_num()), name
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nerf_app.errors import DataError
+from nerf_app.ops.backend import Backend
 from nerf_app.picture import FRONT
 from nerf_app.rays import view_rays
 from nerf_app.render import Rendering, distance_of_light
@@ -183,11 +184,11 @@ def _depth(run: "Run", model: "RadianceModel", view: View, camera: Camera, pose:
     with torch.no_grad():
         for chunk in pixels[is_seen].split(CHUNK):
             rays = view_rays(pinhole, poses, 0, chunk // camera.width, chunk % camera.width)
-            depth[chunk] = _surface(model.render(rays), FIRST_LIGHT[run.is_bounded]) * rays.z_per_distance
+            depth[chunk] = _surface(model.render(rays), FIRST_LIGHT[run.is_bounded], model.ops) * rays.z_per_distance
     depth = depth.cpu().numpy().reshape(camera.height, camera.width)
     return (depth / run.normalisation.scale).astype(np.float32)
 
 
-def _surface(seen: Rendering, part: float) -> Tensor:
+def _surface(seen: Rendering, part: float, ops: Backend) -> Tensor:
     """[R] scene units: where a part of a ray's light is stopped; infinite where hardly any is at all, NaN in between."""
-    return torch.where(seen.opacity <= EMPTY, torch.inf, distance_of_light(seen, part))
+    return torch.where(seen.opacity <= EMPTY, torch.inf, distance_of_light(seen, part, ops))

@@ -119,7 +119,7 @@ def launch_with_ones() -> None:
     ops["hashgrid"].encode(point, table, levels).sum().backward()
     first = torch.zeros(1, dtype=torch.int64)
     ops["composite"].accumulate(one, torch.rand(1, 1, requires_grad=True), first, 1).sum().backward()
-    ops["composite"].median_distance(one, one, one, first, 1)
+    ops["composite"].distance_of_light(one, one, one, first, 1, 0.5)
 
 
 if __name__ == "__main__":

@@ -141,24 +141,26 @@ def test_gradients_of_the_distortion_are_those_of_finite_differences():
 
 
 @pytest.mark.parametrize("count", [1, 3, 200])
-def test_the_median_in_uniform_fog_is_where_half_of_the_light_is_gone(count):
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+def test_uniform_fog_stops_a_part_of_the_light_where_its_law_says(count, part):
     samples = fog(density=0.7, start=1.0, length=3.0, count=count)
     weights = reference.render_weights(*samples, 1)
-    assert float(reference.median_distance(weights, *samples[1:], 1)) == pytest.approx(1.0 + math.log(2) / 0.7, abs=1e-12)
+    distance = float(reference.distance_of_light(weights, *samples[1:], 1, part))
+    assert distance == pytest.approx(1.0 - math.log(1.0 - part) / 0.7, abs=1e-12)
 
 
-def test_a_ray_that_keeps_half_of_its_light_has_no_median():
+def test_a_ray_that_keeps_half_of_its_light_stops_half_of_it_nowhere():
     samples = fog(density=0.2, start=1.0, length=3.0, count=9)
     weights = reference.render_weights(*samples, 3)
-    assert reference.median_distance(weights, *samples[1:], 3).isnan().all()  # one thin ray, two empty ones
+    assert reference.distance_of_light(weights, *samples[1:], 3, 0.5).isnan().all()  # one thin ray, two empty ones
     nothing = torch.zeros(0)
-    assert reference.median_distance(nothing, nothing, nothing, nothing.long(), 2).isnan().all()
+    assert reference.distance_of_light(nothing, nothing, nothing, nothing.long(), 2, 0.5).isnan().all()
 
 
 def test_every_opaque_ray_of_many_has_its_median_in_the_sample_that_crosses_one_half():
     samples = random_samples(3000, 90_000, unused=5)
     weights = reference.render_weights(**samples, n_rays=3000)
-    medians = reference.median_distance(weights, samples["t_starts"], samples["t_ends"], samples["ray_indices"], 3000)
+    medians = reference.distance_of_light(weights, samples["t_starts"], samples["t_ends"], samples["ray_indices"], 3000, 0.5)
     rays = samples["ray_indices"]
     opacity = reference.accumulate(weights.double(), torch.ones(90_005, 1, dtype=torch.float64), rays, 3000)[:, 0]
     assert torch.equal(medians.isnan(), opacity < 0.5)
@@ -188,7 +190,7 @@ def test_weights_of_every_backend_agree_with_the_reference(backend, n_rays, n_sa
 
 @pytest.mark.parametrize("backend", runnable(composite.IMPLEMENTATIONS))
 @pytest.mark.parametrize("n_rays, n_samples", SIZES)
-def test_sums_and_medians_of_every_backend_agree_with_the_reference(backend, n_rays, n_samples):
+def test_sums_and_distances_of_every_backend_agree_with_the_reference(backend, n_rays, n_samples):
     samples = random_samples(n_rays, n_samples, unused=3)
     weights = reference.render_weights(**samples, n_rays=n_rays)
     inputs = {"weights": weights, "values": torch.randn(n_samples + 3, 3), "ray_indices": samples["ray_indices"]}
@@ -197,7 +199,9 @@ def test_sums_and_medians_of_every_backend_agree_with_the_reference(backend, n_r
     for name, value in value_and_gradients(module.accumulate, inputs, n_rays=n_rays).items():
         assert_close(value, truth[name], name)
     places = samples["t_starts"], samples["t_ends"], samples["ray_indices"], n_rays
-    assert_close(module.median_distance(weights, *places), reference.median_distance(weights, *places), "median", tolerance=1e-5)
+    for part in (0.2, 0.5):
+        distances = reference.distance_of_light(weights, *places, part)
+        assert_close(module.distance_of_light(weights, *places, part), distances, f"distance of {part}", tolerance=1e-5)
 
 
 @pytest.mark.parametrize("backend", runnable(composite.IMPLEMENTATIONS))

@@ -128,7 +128,7 @@ KERNELS = {
                 lambda n: random_samples(n // 20 + 1, n)),
     "sums": (composite, lambda module, **given: module.accumulate(**given, n_rays=MANY),
              lambda n: {"weights": torch.rand(n), "values": torch.randn(n, 3), "ray_indices": torch.arange(n) // 20}),
-    "medians": (composite, lambda module, density, **given: module.median_distance(**given, n_rays=MANY), weighted),
+    "distances": (composite, lambda module, density, **given: module.distance_of_light(**given, n_rays=MANY, part=0.5), weighted),
     "distortion": (composite, lambda module, density, weights, t_starts, t_ends, ray_indices: module.distortion(
         weights, t_starts, t_ends, ray_indices, n_rays=MANY), partial(weighted, unused=0)),
     "field step": (field_step, seen_along, field_inputs),

@@ -80,14 +80,14 @@ def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int
     return _Accumulate.apply(weights, values, indices(ray_indices), n_rays)
 
 
-def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
-    """Where half of a ray's light is gone: [S] -> [R] scene units, NaN where it never is."""
+def distance_of_light(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int, part: float) -> Tensor:
+    """Where a part of a ray's light is stopped: [S] -> [R] scene units, NaN where it never is."""
     check_shapes("weights [S], t_starts [S], t_ends [S], ray_indices [S]", weights=weights, t_starts=t_starts, t_ends=t_ends,
                  ray_indices=ray_indices)
-    medians = torch.full((n_rays,), math.nan)
-    call("median_distance", plain(weights), plain(t_starts), plain(t_ends), indices(ray_indices), len(weights), n_rays,
-         medians)
-    return medians
+    distances = torch.full((n_rays,), math.nan)
+    call("distance_of_light", plain(weights), plain(t_starts), plain(t_ends), indices(ray_indices), len(weights), n_rays,
+         float(part), distances)
+    return distances
 
 
 def distortion(weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:

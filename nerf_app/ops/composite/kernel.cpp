@@ -87,17 +87,17 @@ KERNEL(accumulate_backward)(const float* weights, const float* values, int chann
     });
 }
 
-// `medians` comes filled with NaN.
-KERNEL(median_distance)(const float* weights, const float* t_starts, const float* t_ends, const int64_t* ray_indices, int64_t n,
-                        int64_t n_rays, float* medians) {
+// `distances` comes filled with NaN.
+KERNEL(distance_of_light)(const float* weights, const float* t_starts, const float* t_ends, const int64_t* ray_indices, int64_t n,
+                          int64_t n_rays, float part, float* distances) {
     for_rays(ray_indices, n, n_rays, [&](int64_t ray, int64_t begin, int64_t end) {
         double ahead = 0.0;
         for (int64_t i = begin; i < end; ++i) {
             const double through = ahead + weights[i];
-            if (through >= 0.5) {
+            if (through >= part) {
                 const double before = 1.0 - ahead, behind = std::fmax(1.0 - through, 1.1920929e-7);
-                const float share = (float)(std::log(2.0 * before) / std::log(before / behind));
-                medians[ray] = t_starts[i] + share * (t_ends[i] - t_starts[i]);
+                const float inside = (float)(std::log(before / (1.0 - part)) / std::log(before / behind));
+                distances[ray] = t_starts[i] + inside * (t_ends[i] - t_starts[i]);
                 return;
             }
             ahead = through;

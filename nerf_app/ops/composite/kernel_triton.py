@@ -120,10 +120,10 @@ def accumulate_backward(weights_ptr, values_ptr, ray_indices_ptr, n, n_rays, d_s
              mask=(rows < n)[:, None] & is_channel)
 
 
-@triton.jit(do_not_specialize=["n_rays"])
-def median_distances(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_ptr, n_rays, medians_ptr,
-                     RAYS: tl.constexpr, CHUNK: tl.constexpr):
-    """Where half of each ray's light is gone [R]; rays on which that is nowhere are left alone."""
+@triton.jit(do_not_specialize=["n_rays", "part"])
+def distances_of_light(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_ptr, n_rays, part, distances_ptr,
+                       RAYS: tl.constexpr, CHUNK: tl.constexpr):
+    """Where a part of each ray's light is stopped [R]; rays on which that is nowhere are left alone."""
     rays, _is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
     gone = tl.zeros([RAYS], tl.float64)
     for begin in range(0, tl.max(count, 0), CHUNK):
@@ -133,12 +133,12 @@ def median_distances(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts_p
         before = 1.0 - (through - weight)
         behind = 1.0 - through
         behind = tl.where(behind > 1.1920928955078125e-7, behind, 1.1920928955078125e-7)  # a weight knows no more digits
-        is_crossing = inside & (before > 0.5) & (through >= 0.5)
+        is_crossing = inside & (before > 1.0 - part) & (through >= part)
         before = tl.where(is_crossing, before, 1.0)
-        part = tl.log(2.0 * before) / tl.log(before / tl.where(is_crossing, behind, 0.5))
+        share = tl.log(before / (1.0 - part)) / tl.log(before / tl.where(is_crossing, behind, 0.5))
         t_start, t_end = tl.load(t_starts_ptr + at, mask=inside, other=0.0), tl.load(t_ends_ptr + at, mask=inside, other=0.0)
-        at_ray = medians_ptr + rays[:, None] + tl.zeros([RAYS, CHUNK], tl.int32)
-        tl.store(at_ray, t_start + part.to(tl.float32) * (t_end - t_start), mask=is_crossing)
+        at_ray = distances_ptr + rays[:, None] + tl.zeros([RAYS, CHUNK], tl.int32)
+        tl.store(at_ray, t_start + share.to(tl.float32) * (t_end - t_start), mask=is_crossing)
         gone += tl.sum(weight, 1)
 
 
@@ -280,15 +280,15 @@ def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int
     return _Accumulate.apply(weights, values, plain(ray_indices, torch.int64), n_rays)
 
 
-def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
-    """Where half of a ray's light is gone: [S] -> [R] scene units, NaN where it never is."""
+def distance_of_light(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int, part: float) -> Tensor:
+    """Where a part of a ray's light is stopped: [S] -> [R] scene units, NaN where it never is."""
     check_shapes("weights [S], t_starts [S], t_ends [S], ray_indices [S]", weights=weights, t_starts=t_starts, t_ends=t_ends,
                  ray_indices=ray_indices)
-    medians = torch.full((n_rays,), math.nan, device=weights.device)
-    median_distances[(blocks(n_rays, RAYS),)](*map(plain, (weights, t_starts, t_ends)),
-                                              *places_of(plain(ray_indices, torch.int64), n_rays), n_rays, medians, RAYS=RAYS,
-                                              CHUNK=CHUNK, num_warps=WARPS)
-    return medians
+    distances = torch.full((n_rays,), math.nan, device=weights.device)
+    distances_of_light[(blocks(n_rays, RAYS),)](*map(plain, (weights, t_starts, t_ends)),
+                                                *places_of(plain(ray_indices, torch.int64), n_rays), n_rays, float(part),
+                                                distances, RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
+    return distances
 
 
 def distortion(weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Compositing by nerfacc, with our rule for the dark. Medians and spreads are the reference's.
+"""Compositing by nerfacc, with our rule for the dark. Distances of light and spreads are the reference's.
 
 Not run with the real library yet: tests/ops/test_adapters.py checks shapes, dtypes and layout against a stand-in.
 """
@@ -10,7 +10,7 @@ from nerf_app.ops.composite import reference
 from nerf_app.ops.composite.reference import DARK
 from nerf_app.ops.shapes import check_shapes
 
-median_distance, distortion = reference.median_distance, reference.distortion
+distance_of_light, distortion = reference.distance_of_light, reference.distortion
 
 
 def render_weights(density: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:

@@ -31,22 +31,22 @@ def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int
 
 
 @torch.no_grad()
-def median_distance(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
-    """Where half of a ray's light is gone: [S] -> [R] scene units, NaN where it never is.
+def distance_of_light(weights: Tensor, t_starts: Tensor, t_ends: Tensor, ray_indices: Tensor, n_rays: int, part: float) -> Tensor:
+    """Where a part of a ray's light is stopped: [S] -> [R] scene units, NaN where it never is.
 
     Inside a sample light fades exponentially, from what is left in front of it to what is left behind.
     """
     check_shapes("weights [S], t_starts [S], t_ends [S], ray_indices [S]", weights=weights, t_starts=t_starts, t_ends=t_ends,
                  ray_indices=ray_indices)
     ahead, through = _sums_on_rays(weights.double(), ray_indices)
-    is_crossing = (ahead < 0.5) & (through >= 0.5) & (ray_indices < n_rays)  # on one sample of a ray at most
+    is_crossing = (ahead < part) & (through >= part) & (ray_indices < n_rays)  # on one sample of a ray at most
     left_before = 1.0 - ahead[is_crossing]
     left_behind = (1.0 - through[is_crossing]).clamp(min=torch.finfo(weights.dtype).eps)  # a weight knows no more digits
-    part = torch.log(2.0 * left_before) / torch.log(left_before / left_behind)
-    medians = t_starts.new_full((n_rays,), float("nan"))
+    inside = torch.log(left_before / (1.0 - part)) / torch.log(left_before / left_behind)
+    distances = t_starts.new_full((n_rays,), float("nan"))
     starts = t_starts[is_crossing]
-    medians[ray_indices[is_crossing]] = starts + part.to(starts.dtype) * (t_ends[is_crossing] - starts)
-    return medians
+    distances[ray_indices[is_crossing]] = starts + inside.to(starts.dtype) * (t_ends[is_crossing] - starts)
+    return distances
 
 
 def distortion(weights: Tensor, s_starts: Tensor, s_ends: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
