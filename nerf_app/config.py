@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from nerf_app.errors import DataError, UsageError
-from nerf_app.fields.settings import FieldSettings, FrequencySettings, HashGridSettings, sized
+from nerf_app.fields.settings import FieldPlan, FieldSettings, FrequencySettings, HashGridSettings, sized
 from nerf_app.sampling.settings import SamplingSettings
 from nerf_app.scene.paths import read_file, shown
 from nerf_app.scene.settings import SceneSettings
@@ -80,7 +80,8 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 def settled(config: Config) -> Config:
     """The settings with what null leaves to the program."""
-    return dataclasses.replace(config, encoding=sized(config.encoding, config.training.minutes))
+    plan = sized(FieldPlan(config.field, config.encoding, config.frequency), config.training.minutes)
+    return dataclasses.replace(config, field=plan.field, encoding=plan.encoding)
 
 
 def steps_alone(overrides: Mapping[str, Any]) -> dict[str, Any]:

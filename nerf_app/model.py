@@ -111,5 +111,5 @@ def parameter_shapes(config: "Config", n_photos: int) -> dict[str, tuple[int, ..
 def _parts(config: "Config") -> tuple[type[RadianceField], FieldPlan, tuple[str, ...]]:
     """The kind of field, what decides its shapes, and a name for each field that the sampling needs."""
     prefixes = ("coarse", "field") if config.sampling.kind == "coarse_to_fine" else ("field",)
-    encoding = sized(config.encoding, config.training.minutes)
-    return FIELDS[config.field.kind], FieldPlan(config.field, encoding, config.frequency), prefixes
+    plan = FieldPlan(config.field, config.encoding, config.frequency)
+    return FIELDS[config.field.kind], sized(plan, config.training.minutes), prefixes

@@ -13,10 +13,11 @@ from nerf_app.render import Rendering, distance_of_light, over
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.lenses import CameraBatch
 
-CHUNK = 8192  # rays at once
+CHUNK = 1 << 14  # rays at once
 GPU_CHUNK = 1 << 17  # on a GPU, which a chunk of the other size would not fill
-EDGE = 0.2  # of full brightness: where neighbours differ by more, the ray through a pixel's middle does not speak for all of it
-AROUND = ((-0.34, -0.16), (0.34, 0.16))  # pixels from the middle: what else is asked there, across edges of any usual way
+EDGE = 0.3  # of full brightness: where neighbours differ by more, the ray through a pixel's middle does not speak for all of it
+# Pixels from the middle: what else is asked there, one on each side of it along rows, columns and in every other direction.
+AROUND = ((-0.38, -0.13), (0.13, -0.38), (0.38, 0.13), (-0.13, 0.38))
 FRONT = 0.2  # part of a ray's light that is stopped at the surface of a bounded scene
 NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks for it
 
@@ -50,7 +51,7 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
                    with_normals: bool = False, are_edges_smooth: bool = True) -> Picture:
     """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`.
 
-    Smooth edges are means of three rays in colour and alpha; depths and normals always belong to a pixel's middle.
+    Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle.
     """
     view = _View(model, camera, scene_from_camera, background)
     pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
@@ -58,7 +59,7 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
         values = view.in_chunks(pixels, lambda chunk: _values(*view.look(chunk, (0.0, 0.0), with_normals), view,
                                                               scene_units_per_unit))  # [P, 12, or 19 with parts]
         if are_edges_smooth:
-            edges = _edges(values[:, :4].reshape(camera.height, camera.width, 4)) & (values[:, 8] > 0)
+            edges = _edges(values[:, :4].view(camera.height, camera.width, 4)) & (values[:, 8] > 0)
             if edges.any():
                 others = view.in_chunks(pixels[edges.to(pixels.device)], view.around)  # [E, 4]
                 values[edges, :4] = (values[edges, :4] + others) / (1 + len(AROUND))
@@ -123,9 +124,16 @@ def _values(rays: Rays, seen: Rendering, view: _View, scene_units_per_unit: floa
 
 def _edges(colours: torch.Tensor) -> torch.Tensor:
     """[H, W, C] -> [H·W] bool: pixels that differ from one another by more than EDGE within the 3×3 around them."""
-    framed = torch.nn.functional.pad(colours.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")
-    most, least = (torch.nn.functional.max_pool2d(sign * framed, 3, 1)[0] for sign in (1, -1))
-    return ((most + least).amax(0) > EDGE).reshape(-1)
+    return (_within_reach(colours, torch.maximum) - _within_reach(colours, torch.minimum) > EDGE).any(2).view(-1)
+
+
+def _within_reach(values: torch.Tensor, pick: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """[H, W, C]: the one of each pixel's 3×3 that `pick` prefers."""
+    for axis in (0, 1):
+        size = values.shape[axis]
+        framed = torch.cat([values.narrow(axis, 0, 1), values, values.narrow(axis, size - 1, 1)], axis)
+        values = pick(pick(framed.narrow(axis, 0, size), values), framed.narrow(axis, 2, size))
+    return values
 
 
 def surface_distance(seen: Rendering, model: RadianceModel) -> torch.Tensor:

@@ -183,9 +183,11 @@ def test_a_preset_that_is_not_there_is_named_with_the_nearest(tmp_path):
     assert "UTF-8" in message(read_preset, str(tmp_path / "latin.yaml"))
 
 
-def test_a_longer_training_gets_a_larger_table_unless_it_was_said():
-    sizes = [settled(with_overrides(Config(), {"training.minutes": minutes})).encoding.log2_entries for minutes in (0.3, 1, 5)]
-    assert sizes == [17, 18, 19]
-    assert settled(with_overrides(Config(), {"training.minutes": None, "training.steps": 9})).encoding.log2_entries == 17
-    said = with_overrides(Config(), {"training.minutes": 5.0, "encoding.log2_entries": 12})
+def test_a_longer_training_gets_a_larger_field_unless_it_was_said():
+    def sizes(**training):
+        config = settled(with_overrides(Config(), {f"training.{name}": value for name, value in training.items()}))
+        return config.encoding.log2_entries, config.field.hidden_width
+    assert [sizes(minutes=minutes) for minutes in (0.3, 1, 5, 15)] == [(17, 32), (18, 32), (19, 32), (19, 64)]
+    assert sizes(minutes=None, steps=9) == (17, 32)
+    said = with_overrides(Config(), {"training.minutes": 15.0, "encoding.log2_entries": 12, "field.hidden_width": 16})
     assert settled(said) == said and settled(settled(Config())) == settled(Config())

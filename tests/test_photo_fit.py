@@ -29,7 +29,7 @@ def a_fit(settings=BOTH, count=9):
 def a_rendering(count):
     opacity = torch.rand(count)
     nothing = torch.zeros(count)
-    return Rendering(torch.rand(count, 3) * opacity[:, None], opacity, nothing, nothing, None, nothing, None)
+    return Rendering(torch.rand(count, 3) * opacity[:, None], opacity, nothing, None, nothing, None)
 
 
 def test_nothing_is_fitted_unless_it_is_asked_for():
@@ -64,7 +64,7 @@ def test_exposures_are_neutral_in_the_mean_of_the_photos():
     fit, parameters = a_fit()
     with torch.no_grad():
         parameters[EXPOSURE].copy_(torch.randn(9, 3, 4) + 3.0)
-    rendering = Rendering(*[torch.full((9, 3), 0.4), torch.ones(9)], *[torch.zeros(9)] * 2, None, torch.zeros(9), None)
+    rendering = Rendering(*[torch.full((9, 3), 0.4), torch.ones(9)], torch.zeros(9), None, torch.zeros(9), None)
     assert torch.allclose(fit.photographed(rendering, torch.arange(9)).rgb.mean(0), torch.full((3,), 0.4), atol=1e-6)
 
 

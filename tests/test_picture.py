@@ -31,10 +31,10 @@ def test_a_picture_is_what_each_of_its_pixels_shows_alone(model):
         rgb = over(seen, torch.tensor([0.2, 0.4, 0.8]))[0].numpy()
         assert np.allclose(whole.rgb[row, column], rgb, atol=1e-6)
         assert np.isclose(whole.alpha[row, column], float(seen.opacity), atol=1e-6)
-        assert np.isclose(whole.range[row, column], float(distance_of_light(seen, picture.FRONT)), equal_nan=True)
+        assert np.isclose(whole.range[row, column], float(distance_of_light(seen, picture.FRONT, model.ops)), equal_nan=True)
 
 
-def test_where_neighbours_differ_a_pixel_is_the_mean_of_three_rays_and_elsewhere_it_is_one(model):
+def test_where_neighbours_differ_a_pixel_is_the_mean_of_five_rays_and_elsewhere_it_is_one(model):
     paper, single = (0.2, 0.4, 0.8), render_picture(model, CAMERA, POSE, background=(0.2, 0.4, 0.8), are_edges_smooth=False)
     smooth = render_picture(model, CAMERA, POSE, background=paper)
     batch, poses, seen_at_edges = CameraBatch.from_cameras([CAMERA]), torch.from_numpy(POSE)[None], 0

@@ -51,7 +51,7 @@ def judge(found: Sequence[Matches], poses: np.ndarray, format: str) -> tuple[Con
     own = OF_FORMAT[format]
     if len(found) < FEWEST_PAIRS:
         return own, {}, [Finding(False, "whether the poses are right could not be judged",
-                                 f"only {len(found)} pairs of photos show enough of the same",
+                                 f"{f'only {len(found)}' if found else 'no'} pairs of photos show enough of the same",
                                  "look at the picture: the cameras must look at what was photographed")]
     by_pair = shares(found, own.stored(poses), TOLERANCE_PX)
     by_convention = {convention: float(values.mean()) for convention, values in by_pair.items()}

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from nerf_app.setting import setting
 
-ENTRIES = ((2.5, 19), (0.75, 18), (0.0, 17))  # from so many minutes of training on: log2 of the table's entries a level
+# From so many minutes of training on: log2 of the table's entries a level, neurons of the nets.
+SIZES = ((10.0, 19, 64), (2.5, 19, 32), (0.75, 18, 32), (0.0, 17, 32))
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,6 @@ class HashGridSettings:
     coarsest: int = setting(16, "cells along an edge at the first level", low=2, high=4096)
     finest: int = setting(1024, "cells along an edge at the last level", low=2, high=65536)
     log2_entries: int | None = setting(None, "at most 2^this entries a level; null: 17 to 19, more for more training.minutes", low=8, high=24)
-
-
-def sized(encoding: HashGridSettings, minutes: float | None) -> HashGridSettings:
-    """The settings with a number of entries: a longer training has use for a larger table."""
-    if encoding.log2_entries is not None:
-        return encoding
-    return replace(encoding, log2_entries=next(entries for least, entries in ENTRIES if (minutes or 0.0) >= least))
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class FrequencySettings:
 @dataclass(frozen=True)
 class FieldSettings:
     kind: str = setting("hashgrid", "hashgrid (hash table and small nets) or frequency (NeRF's large net)", choices=("hashgrid", "frequency"))
-    hidden_width: int = setting(32, "neurons of the small nets", low=16, high=128)
+    hidden_width: int | None = setting(None, "neurons of the small nets; null: 32, or 64 from ten training.minutes on", low=16, high=128)
     colour_layers: int = setting(2, "hidden layers of the small colour net", low=1, high=4)
     appearance: str = setting("plain", "colour may change with the viewing direction (plain), or not (diffuse); shiny surfaces that mirror "
                                        "what is around (reflective); auto tries all three and keeps the best",
@@ -52,3 +46,14 @@ class FieldPlan:
     field: FieldSettings
     encoding: HashGridSettings
     frequency: FrequencySettings
+
+
+def sized(plan: FieldPlan, minutes: float | None) -> FieldPlan:
+    """The plan with the sizes that null leaves to the program: a longer training has use for a larger field."""
+    _, entries, width = next(sizes for sizes in SIZES if (minutes or 0.0) >= sizes[0])
+    field, encoding = plan.field, plan.encoding
+    if field.hidden_width is None:
+        field = replace(field, hidden_width=width)
+    if encoding.log2_entries is None:
+        encoding = replace(encoding, log2_entries=entries)
+    return FieldPlan(field, encoding, plan.frequency)

@@ -12,18 +12,28 @@ from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Scene
 from nerf_app.training.tiles import Drawn
 
+# Pixels from the middle: one of these is where the first of a pixel's two rays goes; the second one goes to the other side.
+BESIDE = ((0.33, 0.17), (0.17, 0.33), (-0.17, 0.33), (-0.33, 0.17))
 CUT_OUT = 0.05  # part of all pixels that is empty where things were cut out of what is behind them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """R rays and what the photos show there."""
+    """R pixels, what the photos show there, and the rays that ask a field the same."""
 
-    rays: Rays
+    rays: Rays  # K·R: one of each pixel, or one of each and then another of each
     rgb: Tensor  # [R, 3] 0...1, straight
     alpha: Tensor  # [R] 0...1
     counts: Tensor  # [R] bool: False where a mask or the lens says not to look
     drawn: Drawn
+
+    def mean(self, values: Tensor) -> Tensor:
+        """[K·R, C] of rays -> [R, C] of pixels."""
+        return values.view(-1, len(self.counts), values.shape[1]).mean(0)
+
+    def of_rays(self, values: Tensor) -> Tensor:
+        """[R, ...] of pixels -> [K·R, ...] of rays."""
+        return torch.cat([values] * (self.rays.count // len(values))) if len(values) else values
 
 
 class PixelBatches:
@@ -49,12 +59,22 @@ class PixelBatches:
         """Whether alpha tells things from what is behind them; looks at all pixels."""
         return self.has_alpha and int((self.pixels[:, 3] == 0).count_nonzero()) > CUT_OUT * len(self.pixels)
 
-    def at(self, drawn: Drawn, poses: Tensor | None = None) -> Batch:
-        """What the photos show at R pixels; `poses` [V, 4, 4] instead of the given ones."""
+    def at(self, drawn: Drawn, poses: Tensor | None = None, rays_of_pixel: int = 1) -> Batch:
+        """What the photos show at R pixels; `poses` [V, 4, 4] instead of the given ones.
+
+        One ray goes through a pixel's middle; two, whose mean is a better one of its area, to either side of it.
+        """
         which, rows, columns = drawn.view, drawn.row, drawn.column  # [R]; `which` is the position among the training views
-        rays = cast_rays(self.cameras, self.poses if poses is None else poses, which, columns + 0.5, rows + 0.5, self.lens)
+        x_px, y_px, of_ray = columns + 0.5, rows + 0.5, which
+        if rays_of_pixel == 2:
+            aside = torch.tensor(BESIDE, device=which.device)[(len(BESIDE) * drawn.way).long()]  # [R, 2]
+            x_px, y_px = (torch.cat([middle + way, middle - way]) for middle, way in zip((x_px, y_px), aside.unbind(1)))
+            of_ray = torch.cat([which, which])
+        rays = cast_rays(self.cameras, self.poses if poses is None else poses, of_ray, x_px, y_px, self.lens)
         index = self.offsets[which] + rows * self.widths[which] + columns  # [R] in the store
         values = self.pixels[index].float() / 255.0  # [R, C]
         alpha = values[:, 3] if self.has_alpha else torch.ones_like(values[:, 0])
-        counts = rays.is_valid if self.ignored is None else rays.is_valid & ~self.ignored[index]
+        counts = rays.is_valid.view(rays_of_pixel, -1).all(0)
+        if self.ignored is not None:
+            counts = counts & ~self.ignored[index]
         return Batch(rays, values[:, :3], alpha, counts, drawn)

@@ -26,7 +26,15 @@ from nerf_app.training.coverage import open_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, mean_that_counts, photo_loss
 from nerf_app.training.metrics import decibel
-from nerf_app.training.schedule import Budget, learning_rate, levels_wanted, samples_wanted, stride_wanted
+from nerf_app.training.schedule import (
+    Budget,
+    learning_rate,
+    levels_wanted,
+    rays_of_pixel,
+    samples_wanted,
+    stride_wanted,
+    threshold_wanted,
+)
 from nerf_app.training.tiles import Tiles
 from nerf_app.training.validation import Validation
 
@@ -103,7 +111,7 @@ class Trainer:
         poses = self.fit.poses()
         if self.steps_done % STEPS_PER_POSE:
             poses = poses.detach()
-        batch = self.batches.at(self.tiles.draw(draws, rays), poses)
+        batch = self.batches.at(self.tiles.draw(draws, rays), poses, rays_of_pixel(fraction))
         background = draws.uniform(BACKGROUND, rays)[:, :3]
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
         loss, error, samples = self._backward(batch, background, truth, draws, fraction)
@@ -140,6 +148,7 @@ class Trainer:
             self.is_filling = False
         if self.model.grid is not None:
             self.model.grid.stride = stride_wanted(fraction)
+            self.model.grid.threshold = threshold_wanted(self.model.sampling.grid_threshold, fraction)
 
     def hear(self, loss: float, samples: int, rays: int, wanted: float, is_sound: bool) -> None:
         """What became of a captured step of so many rays, a few steps later: rays follow the samples, bad steps are counted."""
@@ -168,7 +177,7 @@ class Trainer:
         trimmed = self.losses.trimmed if fraction > TRIMMING_BEGINS else 0.0
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
         for rendering in self.model.passes(batch.rays, draws):
-            rgb = over(self.fit.photographed(rendering, batch.rays.view_indices), background)
+            rgb = batch.mean(over(self.fit.photographed(rendering, batch.rays.view_indices), batch.of_rays(background)))
             is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \
                 photo_loss(rgb, truth, batch.counts, trimmed)
             loss = loss + is_like + added_loss(rendering, batch, self.model, self.losses)

@@ -44,7 +44,7 @@ def distortion(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Te
     whole = space.lattice_length
     spread = model.ops.composite.distortion(rendering.weights, space.lattice_at(samples.t_starts) / whole,
                                             space.lattice_at(samples.t_ends) / whole, samples.ray_indices, samples.n_rays)
-    return mean_that_counts(spread, batch.counts)
+    return mean_that_counts(spread, batch.of_rays(batch.counts))
 
 
 def closeness(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
@@ -56,7 +56,7 @@ def closeness(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Ten
     samples = rendering.samples
     near = model.ops.composite.accumulate(rendering.weights, nearness(batch.rays.origins, samples)[:, None], samples.ray_indices,
                                           samples.n_rays)  # [R, 1]
-    return mean_that_counts(near[:, 0], batch.counts)
+    return mean_that_counts(near[:, 0], batch.of_rays(batch.counts))
 
 
 def nearness(origins: Tensor, samples: Samples) -> Tensor:

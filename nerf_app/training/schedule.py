@@ -9,6 +9,8 @@ WARM_UP = 0.01  # part of the budget in which the learning rate rises
 FALL_BEGINS = 0.6  # part of the budget after which it falls
 FEW_LEVELS, LEVELS_GROW = 3, 0.4  # levels at the beginning, and the part of the budget after which all are there
 STRIDES = ((0.3, 4), (0.8, 2))  # lattice steps taken at once until a part of the budget is used: rough forms need no more
+DETAILS_BEGIN = 0.6  # part of the budget after which small things count: what is finer than a pixel, thin haze
+HASTE = 5.0  # until then so many times the settings' threshold tells what is empty
 GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
@@ -63,6 +65,16 @@ def samples_wanted(settings: TrainingSettings, fraction: float) -> float:
 def stride_wanted(fraction: float) -> int:
     """Lattice steps that a ray takes at once."""
     return next((stride for end, stride in STRIDES if fraction < end), 1)
+
+
+def rays_of_pixel(fraction: float) -> int:
+    """How many rays ask what a pixel of a photo shows."""
+    return 2 if fraction >= DETAILS_BEGIN else 1
+
+
+def threshold_wanted(threshold: float, fraction: float) -> float:
+    """How opaque a step must be for its cell to count as occupied, of what the settings say for a trained field."""
+    return threshold * (HASTE if fraction < DETAILS_BEGIN else 1.0)
 
 
 def levels_wanted(levels: int, fraction: float) -> int:

@@ -28,6 +28,7 @@ class Drawn:
     view: Tensor  # [R] int64
     row: Tensor  # [R] int64 in the photo
     column: Tensor  # [R] int64
+    way: Tensor  # [R] 0...1, by chance: where beside its middle a pixel is seen
     rarity: Tensor  # [R] how often it would come for each time it does, were all drawn evenly: weighted means are those of all
 
 
@@ -54,7 +55,7 @@ class Tiles:
         tile = torch.searchsorted(ends, places, right=True).clamp(max=len(ends) - 1)
         row = self.top[tile] + (chance[:, 1] * self.height[tile]).long()
         column = self.left[tile] + (chance[:, 2] * self.width[tile]).long()
-        return Drawn(tile, self.view[tile], row, column, (1.0 / odds[tile]).float())
+        return Drawn(tile, self.view[tile], row, column, chance[:, 3], (1.0 / odds[tile]).float())
 
     def learn(self, tile: Tensor, errors: Tensor) -> None:
         """Takes in the squared errors [R] of what was drawn; what is no number is as wrong as can be."""

@@ -177,31 +177,36 @@ def test_of_samples_in_the_dark_the_field_is_not_asked(monkeypatch):
 
 
 def shown(density, rgb, samples, space, background, truth, counts, distortion):
-    """What training/losses.py and the references make of densities and colours: loss, squared errors [R]."""
-    n_rays, along = len(truth), (samples.t_starts, samples.t_ends)
+    """What training/losses.py and the references make of densities and colours: loss, squared errors [R] of pixels."""
+    n_rays, along = samples.n_rays, (samples.t_starts, samples.t_ends)
     weights = composite.render_weights(density, *along, samples.ray_indices, n_rays)
     values = torch.cat([rgb * (weights > field_step.SEEN)[:, None], torch.ones_like(rgb[:, :1])], 1)
     sums = composite.accumulate(weights, values, samples.ray_indices, n_rays)
+    sums = sums.view(-1, len(truth), 4).mean(0)  # of the rays of a pixel
     seen = sums[:, :3] + (1.0 - sums[:, 3:]) * background
     places = (space.lattice_at(t) / space.lattice_length for t in along)
     spread = composite.distortion(weights, *places, samples.ray_indices, n_rays)
     losses = torch.nn.functional.huber_loss(seen, truth, reduction="none", delta=HUBER).mean(1)
+    spread = spread.view(-1, len(truth)).sum(0)
     return ((losses + distortion * spread) * counts).sum(), (seen.detach() - truth).square().mean(1) * counts
 
 
 @requires("triton")
-@pytest.mark.parametrize("n_rays, n_samples", [(1, 1), (3, 0), (7, 63), (40, 300)])
+@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("n_pixels, n_samples", [(1, 1), (3, 0), (7, 63), (40, 300)])
 @pytest.mark.parametrize("distortion", [0.0, 0.7])
-def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_rays, n_samples, distortion):
+def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_pixels, n_samples, distortion, each):
     kernels, space, scale = field_step.IMPLEMENTATIONS["triton"](), Space(False), 128.0
+    n_rays = each * n_pixels
     origins, directions, samples = random_rays(n_rays, n_samples, unused=3)
     density = (10.0 * torch.rand(n_samples + 3)).requires_grad_()
     rgb = torch.rand(n_samples + 3, 3).requires_grad_()
-    background, truth, counts = torch.rand(n_rays, 3), torch.rand(n_rays, 3), torch.rand(n_rays) < 0.8
+    background, truth, counts = torch.rand(n_pixels, 3), torch.rand(n_pixels, 3), torch.rand(n_pixels) < 0.8
     loss, squares = shown(density, rgb, samples, space, background, truth, counts, distortion)
     d_density, d_rgb = torch.autograd.grad(scale * loss, [density, rgb])
     passed = kernels.Passed(directions, samples.ray_indices, *[None] * 3, density.detach(), rgb.detach())
-    spread, pull = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, space, counts, scale * distortion)
+    spread, pull = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, space, counts.repeat(each),
+                                            scale * distortion)
     totals, found, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, scale, HUBER,
                                                            pull if distortion else None)
     assert_close(totals[0] + distortion * spread, loss, "loss", tolerance=1e-5)
@@ -211,7 +216,7 @@ def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_rays
     assert_close(gradients[1], d_rgb, "gradient by the colour", tolerance=1e-5)
     index, count = kernels.lit_samples(samples.ray_starts, lit, n_samples + 3)
     weights = composite.render_weights(density, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays)
-    is_lit = (weights > 0) & torch.nn.functional.pad(counts, (0, 1))[samples.ray_indices]
+    is_lit = (weights > 0) & torch.nn.functional.pad(counts.repeat(each), (0, 1))[samples.ray_indices]
     assert index[:count].tolist() == is_lit.nonzero()[:, 0].tolist()
 
 

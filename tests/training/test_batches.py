@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from nerf_app.rays import view_rays
+from nerf_app.rays import cast_rays, view_rays
 from nerf_app.sampling.draws import Draws
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.images import Photos
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Normalisation, Scene, View
-from nerf_app.training.batches import PixelBatches
+from nerf_app.training.batches import BESIDE, PixelBatches
 from nerf_app.training.tiles import Tiles
 from tests.analytic import reference_ops
 from tests.sphere import look_at
@@ -65,6 +65,34 @@ def test_a_drawn_colour_belongs_to_its_ray(channels):
             assert torch.equal(getattr(batch.rays, name)[mine], getattr(truth, name)), name
     assert torch.equal(batch.alpha, 1 - row / 255 if channels == 4 else torch.ones(300))
     assert batch.counts.all()
+
+
+def test_two_rays_of_a_pixel_go_to_opposite_sides_of_its_middle_and_are_its_mean():
+    scene, ops, count = labelled_scene(), reference_ops(), 400
+    batches = PixelBatches(scene, ops)
+    drawn = Tiles(batches.sizes, ops.device).draw(Draws(ops, 0, 0), count)
+    one, two = batches.at(drawn), batches.at(drawn, rays_of_pixel=2)
+    for name in ("rgb", "alpha", "counts"):
+        assert torch.equal(getattr(two, name), getattr(one, name)), name
+    assert torch.equal(two.of_rays(drawn.view), two.rays.view_indices) and torch.equal(one.of_rays(drawn.view), drawn.view)
+    ways = set()
+    for pixel in range(count):
+        offsets = torch.tensor([way for beside in BESIDE for way in (beside, [-part for part in beside])])
+        middles = torch.stack([drawn.column[pixel], drawn.row[pixel]]) + 0.5
+        near = cast_rays(batches.cameras, batches.poses, drawn.view[pixel].expand(len(offsets)), *(middles + offsets).unbind(1))
+        first, second = ((near.directions - two.rays.directions[ray]).abs().amax(1).argmin() for ray in (pixel, pixel + count))
+        assert torch.equal(near.directions[first], two.rays.directions[pixel]) and second == first + 1
+        ways.add(int(first))
+    assert len(ways) == len(BESIDE)
+    values = torch.randn(2 * count, 3)
+    assert torch.equal(two.mean(values), 0.5 * (values[:count] + values[count:]))
+    assert torch.equal(one.mean(values[:count]), values[:count])
+
+
+@pytest.mark.parametrize("degrees", [0, 45, 90, 135])
+def test_the_two_rays_of_a_pixel_spread_as_its_area_does_in_every_direction(degrees):
+    across = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+    assert np.mean((np.array(BESIDE) @ across) ** 2) == pytest.approx(1 / 12, rel=0.2)
 
 
 def test_only_training_photos_are_drawn_and_each_of_their_pixels_as_often():

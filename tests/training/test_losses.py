@@ -50,7 +50,7 @@ def rendered(weights, borders):
     t, n = torch.tensor(borders), len(weights)
     samples = Samples(t[:-1], t[1:], torch.zeros(n, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.tensor([n]), 1)
     nothing = torch.zeros(1)
-    return Rendering(torch.zeros(1, 3), nothing, nothing, nothing, None, torch.tensor(weights), samples)
+    return Rendering(torch.zeros(1, 3), nothing, nothing, None, torch.tensor(weights), samples)
 
 
 def model_in(space):
@@ -63,14 +63,14 @@ def model_in(space):
     (Space(False), [0.0, 1.0, 0.0], [4.0, 4.0, 4.0, 8.0], 0.0),
 ])
 def test_light_that_stops_in_two_places_is_distorted_by_their_distance_on_the_lattice(space, weights, borders, value):
-    batch = SimpleNamespace(counts=torch.tensor([True]))
+    batch = batch_from([0.0, 0.0, 1.0])
     assert float(distortion(rendered(weights, borders), batch, model_in(space))) == pytest.approx(value, abs=1e-6)
 
 
 def batch_from(*origins):
     """Rays that begin there."""
     return SimpleNamespace(counts=torch.ones(len(origins), dtype=torch.bool),
-                           rays=SimpleNamespace(origins=torch.tensor(origins)))
+                           rays=SimpleNamespace(origins=torch.tensor(origins)), of_rays=lambda values: values)
 
 
 @pytest.mark.parametrize("distance", [0.8, 3.0])

@@ -4,6 +4,7 @@ import pytest
 
 from nerf_app.training import schedule
 from nerf_app.training.schedule import (
+    DETAILS_BEGIN,
     FALL_BEGINS,
     FEW_LEVELS,
     GROWTH,
@@ -14,6 +15,7 @@ from nerf_app.training.schedule import (
     levels_wanted,
     samples_wanted,
     stride_wanted,
+    threshold_wanted,
 )
 from nerf_app.training.settings import TrainingSettings
 
@@ -115,3 +117,8 @@ def test_a_reflective_field_begins_with_few_levels_and_has_all_before_the_rate_f
 
 def test_rays_begin_with_long_steps_and_end_with_those_of_the_lattice():
     assert [stride_wanted(fraction) for fraction in (0.0, 0.29, 0.3, 0.79, 0.8, 1.0)] == [4, 4, 2, 2, 1, 1]
+
+
+def test_what_is_thin_counts_as_empty_until_details_are_looked_for():
+    wanted = [threshold_wanted(0.001, fraction) for fraction in (0.0, DETAILS_BEGIN - 0.01, DETAILS_BEGIN, 1.0)]
+    assert wanted == pytest.approx([0.005, 0.005, 0.001, 0.001])

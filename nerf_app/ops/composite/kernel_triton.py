@@ -23,8 +23,15 @@ def rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS: tl.constexpr):
     """Numbers of this program's rays, whether they are there, where their samples begin, and how many there are: [RAYS]."""
     rays = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     inside = rays < n_rays
+    start, count = samples_of_rays(starts_ptr, counts_ptr, rays, inside)
+    return rays, inside, start, count
+
+
+@triton.jit
+def samples_of_rays(starts_ptr, counts_ptr, rays, inside):
+    """Where the samples of rays begin, and how many there are."""
     start, count = tl.load(starts_ptr + rays, mask=inside, other=0), tl.load(counts_ptr + rays, mask=inside, other=0)
-    return rays, inside, start, count.to(tl.int32)
+    return start, count.to(tl.int32)
 
 
 @triton.jit

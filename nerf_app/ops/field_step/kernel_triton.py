@@ -302,7 +302,9 @@ def spread_and_learn(weights: Tensor, samples: Samples, space: Space, counts: Te
 
 def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: Tensor, counts: Tensor, scale: float,
                    huber: float, d_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """What rays show, how far that is from the photos, and what samples learn from it, in one launch.
+    """What pixels show, how far that is from the photos, and what samples learn from it, in one launch.
+
+    Rays are as many as pixels, or a multiple: first one of each pixel, then the next one of each.
 
     Args:
         background, truth, counts: [R, 3], [R, 3], [R] bool: as training/losses.py has them.
@@ -311,17 +313,19 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
         d_weights: [S] what else pulls at weights, so multiplied.
 
     Returns:
-        [3] loss, squared error and number of the rays that count, each summed over them; [R] squared errors, 0 for the others;
-        [R] int32 samples that the light reaches; and the gradients of the loss's sum that `FieldKernels.backward` takes.
+        [3] loss, squared error and number of the pixels that count, each summed over them; [R] squared errors, 0 for the others;
+        int32, of each ray, how many samples the light reaches; and the gradients of the loss's sum that `FieldKernels.backward`
+        takes.
     """
-    n_rays, device = len(truth), truth.device
+    n_pixels, n_rays, device = len(truth), len(samples.ray_starts), truth.device
     weights, d_raw, d_rgb = torch.zeros_like(passed.density), torch.zeros_like(passed.density), torch.zeros_like(passed.rgb)
-    totals, squares = torch.zeros(3, device=device), torch.zeros(n_rays, device=device)
+    totals, squares = torch.zeros(3, device=device), torch.zeros(n_pixels, device=device)
     lit = torch.zeros(n_rays, dtype=torch.int32, device=device)
-    show_and_compare[(blocks(n_rays, RAYS),)](
-        passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_rays, background,
-        truth, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw, d_rgb, lit, squares,
-        totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, RAYS=RAYS, CHUNK=CHUNK, num_warps=WARPS)
+    show_and_compare[(blocks(n_pixels, RAYS),)](
+        passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_pixels,
+        background, truth, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw, d_rgb,
+        lit, squares, totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, EACH=n_rays // max(n_pixels, 1), PIXELS=RAYS,
+        CHUNK=CHUNK, num_warps=WARPS)
     return totals, squares, lit, (d_raw, d_rgb)
 
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from nerf_app.ops.composite.kernel_triton import chunk_of_rays, light, rays_of_program
+from nerf_app.ops.composite.kernel_triton import chunk_of_rays, light, rays_of_program, samples_of_rays
 from nerf_app.ops.march.space_triton import to_unit
 
 SEEN = tl.constexpr(1e-5)  # as field_step/__init__.py has it
@@ -142,36 +142,47 @@ def _huber(seen, wanted, HUBER: tl.constexpr):
     return loss, tl.where(size < HUBER, error, tl.where(error > 0, HUBER, -HUBER)), error * error
 
 
-@triton.jit(do_not_specialize=["n_rays"])
-def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_rays, background_ptr, truth_ptr,
+@triton.jit(do_not_specialize=["n_pixels"])
+def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_pixels, background_ptr, truth_ptr,
                      is_counted_ptr, scale, weights_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr, totals_ptr,
-                     HUBER: tl.constexpr, HAS_WEIGHTS: tl.constexpr, RAYS: tl.constexpr, CHUNK: tl.constexpr):
+                     HUBER: tl.constexpr, HAS_WEIGHTS: tl.constexpr, EACH: tl.constexpr, PIXELS: tl.constexpr,
+                     CHUNK: tl.constexpr):
     """Forward, loss and backward of compositing in one: what `show_forward`, training/losses.py and `show_backward` do.
 
-    `d_weights` [S] is what else pulls at weights, multiplied with `scale` before.
-    `squares` [R] gets the squared errors, 0 for rays that do not count. Adds to `totals` [3] the loss, the squared error and the
-    number of rays that count; gradients are those of the loss's sum over rays (not its mean), times `scale`.
+    A pixel shows the mean of EACH rays; those of one pixel are `n_pixels` apart. `d_weights` [S] is what else pulls at weights,
+    multiplied with `scale` before. `squares` [R] gets the squared errors, 0 for pixels that do not count. Adds to `totals` [3]
+    the loss, the squared error and the number of pixels that count; gradients are those of the loss's sum over pixels (not its
+    mean), times `scale`.
     """
-    rays, is_ray, start, count = rays_of_program(starts_ptr, counts_ptr, n_rays, RAYS)
-    red, green, blue, opacity, _, lit = _sum_along(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, start, count,
-                                                   RAYS, CHUNK)
-    at = rays.to(tl.int64) * 3
-    behind_r, behind_g, behind_b = (tl.load(background_ptr + at, mask=is_ray, other=0.0),
-                                    tl.load(background_ptr + at + 1, mask=is_ray, other=0.0),
-                                    tl.load(background_ptr + at + 2, mask=is_ray, other=0.0))
+    pixels = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    is_pixel = pixels < n_pixels
+    is_counted = is_pixel & (tl.load(is_counted_ptr + pixels, mask=is_pixel, other=0) != 0)
+    red, green, blue = tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32)
+    opacity = tl.zeros([PIXELS], tl.float32)
+    for which in tl.static_range(EACH):
+        start, count = samples_of_rays(starts_ptr, counts_ptr, pixels + which * n_pixels, is_pixel)
+        r, g, b, stopped, _, lit = _sum_along(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, start, count, PIXELS,
+                                              CHUNK)
+        red, green, blue, opacity = red + r / EACH, green + g / EACH, blue + b / EACH, opacity + stopped / EACH
+        lit = tl.where(is_counted, lit, 0)  # who does not count learns nothing
+        tl.store(lit_ptr + pixels + which * n_pixels, lit, mask=is_pixel)
+    at = pixels.to(tl.int64) * 3
+    behind_r, behind_g, behind_b = (tl.load(background_ptr + at, mask=is_pixel, other=0.0),
+                                    tl.load(background_ptr + at + 1, mask=is_pixel, other=0.0),
+                                    tl.load(background_ptr + at + 2, mask=is_pixel, other=0.0))
     passed = 1.0 - opacity
-    loss_r, d_r, square_r = _huber(red + passed * behind_r, tl.load(truth_ptr + at, mask=is_ray, other=0.0), HUBER)
-    loss_g, d_g, square_g = _huber(green + passed * behind_g, tl.load(truth_ptr + at + 1, mask=is_ray, other=0.0), HUBER)
-    loss_b, d_b, square_b = _huber(blue + passed * behind_b, tl.load(truth_ptr + at + 2, mask=is_ray, other=0.0), HUBER)
-    is_counted = is_ray & (tl.load(is_counted_ptr + rays, mask=is_ray, other=0) != 0)
-    factor = tl.where(is_counted, scale / 3.0, 0.0)
+    loss_r, d_r, square_r = _huber(red + passed * behind_r, tl.load(truth_ptr + at, mask=is_pixel, other=0.0), HUBER)
+    loss_g, d_g, square_g = _huber(green + passed * behind_g, tl.load(truth_ptr + at + 1, mask=is_pixel, other=0.0), HUBER)
+    loss_b, d_b, square_b = _huber(blue + passed * behind_b, tl.load(truth_ptr + at + 2, mask=is_pixel, other=0.0), HUBER)
+    factor = tl.where(is_counted, scale / (3.0 * EACH), 0.0)
     d_red, d_green, d_blue = factor * d_r, factor * d_g, factor * d_b
     d_opacity = -(d_red * behind_r + d_green * behind_g + d_blue * behind_b)
-    _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red, d_green,
-               d_blue, d_opacity, d_opacity * 0.0, HAS_WEIGHTS, RAYS, CHUNK)
-    tl.store(lit_ptr + rays, tl.where(is_counted, lit, 0), mask=is_ray)  # who does not count learns nothing
+    for which in tl.static_range(EACH):
+        start, count = samples_of_rays(starts_ptr, counts_ptr, pixels + which * n_pixels, is_pixel)
+        _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red,
+                   d_green, d_blue, d_opacity, d_opacity * 0.0, HAS_WEIGHTS, PIXELS, CHUNK)
     squares = tl.where(is_counted, square_r + square_g + square_b, 0.0) / 3.0
-    tl.store(squares_ptr + rays, squares, mask=is_ray)
+    tl.store(squares_ptr + pixels, squares, mask=is_pixel)
     tl.atomic_add(totals_ptr, tl.sum(tl.where(is_counted, loss_r + loss_g + loss_b, 0.0), 0) / 3.0, sem="relaxed")
     tl.atomic_add(totals_ptr + 1, tl.sum(squares, 0), sem="relaxed")
     tl.atomic_add(totals_ptr + 2, tl.sum(is_counted.to(tl.float32), 0), sem="relaxed")
