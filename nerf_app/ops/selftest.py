@@ -170,13 +170,15 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     passed = stages.forward(origins, directions, samples, Box(), samples.ray_counts.sum(dtype=torch.int32))
     counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
     background, truth = numbers.uniform(2, len(origins), 3)
-    plain, *_ = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1)
     spread, d_weights = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, Box(), counts, 1.0)
-    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, 128.0, 0.1, d_weights)
+    shown = [kernels.show_and_learn(passed, samples, background[:pixels], truth[:pixels], counts[:pixels], 128.0, 0.1, pull)
+             for pixels in (len(origins), max(len(origins) // 2, 1)) for pull in (None, d_weights)]
+    _, _, lit, gradients = shown[-1]
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     stages.backward(passed, index, count, gradients, d_table, d_matrices)
-    return {"captured step": [plain, totals, spread, d_weights, d_table, *d_matrices], "its adam": [_moved(numbers, is_half)]}
+    return {"captured step": [*(totals for totals, *_ in shown), spread, d_weights, d_table, *d_matrices],
+            "its adam": [_moved(numbers, is_half)]}
 
 
 def _moved(numbers: Numbers, is_half: bool) -> Tensor:

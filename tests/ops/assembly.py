@@ -61,15 +61,15 @@ def compile_all(capability: int, folder: Path) -> None:
                           "shared": compiled.metadata.shared, "reductions": sorted(reductions)}), flush=True)
 
 
-def default_trainer(is_bounded: bool) -> "Trainer":
-    """One with the default settings, whose kernels are Triton's."""
-    from nerf_app.config import Config
+def default_trainer(is_bounded: bool, minutes: float = 5.0) -> "Trainer":
+    """One with the default settings for a training of that length, whose kernels are Triton's."""
+    from nerf_app.config import Config, with_overrides
     from nerf_app.model import RadianceModel
     from nerf_app.training.batches import PixelBatches
     from nerf_app.training.loop import Trainer
     from tests.sphere import sphere_scene
     from tests.training.test_captured import interpreted_ops
-    ops, config = interpreted_ops(), Config()
+    ops, config = interpreted_ops(), with_overrides(Config(), {"training.minutes": minutes})
     return Trainer(RadianceModel(config, is_bounded, ops), PixelBatches(sphere_scene(size=16), ops), None, config)
 
 
@@ -79,10 +79,12 @@ def launch_everything() -> None:
     from nerf_app.sampling.draws import Draws
     from nerf_app.training.captured import CapturedStep
     from tests.ops.test_lens import some_pixels
+    CapturedStep(default_trainer(True, minutes=15.0)).launch(0.1)
     for is_bounded in (True, False):
         trainer = default_trainer(is_bounded)
         model, ops = trainer.model, trainer.model.ops
-        CapturedStep(trainer).launch(0.1)
+        for fraction in (0.1, 0.9):  # one ray a pixel, then two
+            CapturedStep(trainer).launch(fraction)
         batch = trainer.batches.at(trainer.tiles.draw(Draws(ops, 0, 0), 64))
         for rendering in model.passes(batch.rays, None):
             rendering.rgb.sum().backward()

@@ -31,8 +31,7 @@ from nerf_app.ops.spherical_harmonics import kernel_triton as spherical_harmonic
 from nerf_app.ops.spherical_harmonics.kernel_triton import harmonics
 
 GEOMETRY, HARMONICS, SUMS = 16, 16, 5
-TILES = {True: 64, False: 32}  # samples of a tile, by whether factors are float16: matrices' gradients stay in registers
-WIDTHS = {True: (16, 32, 64), False: (16, 32)}  # of hidden layers, by the same token
+WIDTHS = {True: (16, 32, 64), False: (16, 32)}  # of hidden layers, by whether factors are float16: gradients stay in registers
 LARGEST_HALF = tl.constexpr(65504.0)
 FIRST_LOOK = 8  # samples of each ray, before it is asked whether light is left; then twice as many, and so on
 GONE = -math.log(DARK) + 0.01  # optical depth behind which all is dark, however it is summed up
@@ -225,7 +224,7 @@ class FieldKernels:
         return [plain(matrix) for matrix in (*self.field.density, *self.field.colour)]
 
     def _programs(self, n: int) -> int:
-        return min(blocks(n, TILES[self.is_half]), processors(self.table.device))
+        return min(blocks(n, self._tile), processors(self.table.device))
 
     @staticmethod
     def _density(matrices: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -247,8 +246,17 @@ class FieldKernels:
 
     @property
     def _sizes(self) -> dict[str, int | bool]:
-        return {"W": len(self.field.density[0]), "COLOUR": len(self.field.colour) - 1, "IS_VIEW": self.field.is_view_dependent,
-                "IS_HALF": self.is_half, "TILE": TILES[self.is_half], "num_warps": WARPS, "num_stages": 2}
+        return {"W": self._width, "COLOUR": len(self.field.colour) - 1, "IS_VIEW": self.field.is_view_dependent,
+                "IS_HALF": self.is_half, "TILE": self._tile, "num_warps": WARPS * (2 if self._width > 32 else 1), "num_stages": 2}
+
+    @property
+    def _width(self) -> int:
+        return len(self.field.density[0])
+
+    @property
+    def _tile(self) -> int:
+        """Samples at once: as many as leave room in the registers for the matrices' gradients."""
+        return 64 if self.is_half and self._width <= 32 else 32
 
 
 @dataclass(frozen=True)
@@ -325,7 +333,7 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
         passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_pixels,
         background, truth, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw, d_rgb,
         lit, squares, totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, EACH=n_rays // max(n_pixels, 1), PIXELS=RAYS,
-        CHUNK=CHUNK, num_warps=WARPS)
+        CHUNK=CHUNK, num_warps=2 * WARPS)  # with fewer its registers spill
     return totals, squares, lit, (d_raw, d_rgb)
 
 
