@@ -39,7 +39,7 @@ from nerf_app.scene.writing import locked, write_bytes
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
 from nerf_app.training.heads import Chosen, chosen_head
-from nerf_app.training.loop import ERRORS, GOOD, OPTIMISER, Trainer, photos_of
+from nerf_app.training.loop import EMPTY, ERRORS, GOOD, OPTIMISER, Trainer, photos_of
 from nerf_app.training.loop import train as train_steps
 from nerf_app.training.metrics import mean_of_known, psnr, ssim
 from nerf_app.training.schedule import Budget
@@ -127,6 +127,8 @@ def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -
     ops = choose_backend(machine.backend, machine.device, machine.threads)
     model = RadianceModel(config, header.is_bounded, ops, header.n_training)
     model.load(tensors)
+    if model.grid is not None:
+        model.grid.count_as_empty(header.progress.get(EMPTY) or config.sampling.grid_threshold)
     return Run(folder, config, model, header, note)
 
 

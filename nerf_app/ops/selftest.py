@@ -99,7 +99,7 @@ class Numbers:
         return torch.rand(*shape, generator=self.generator).to(self.device)
 
     def field(self) -> HashGridNets:
-        """Of the default widths, so that what is compiled for it serves a run; with dense and hashed levels."""
+        """As wide as in most runs, so that what is compiled for it serves them; with dense and hashed levels."""
         levels = level_table(8, 4, 60, 12, 3)
         nets = [self.normal(out, 32) / 32**0.5 for out in (32, 16, 32, 32, 16)]
         table = self.normal(levels[-1].first + levels[-1].entries, 4)
@@ -161,7 +161,8 @@ def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
 
 
 def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]]:
-    """What a captured step is made of, with factors of either kind: loss, and gradients of the table and all matrices."""
+    """What a captured step is made of, with factors of either kind: losses of one ray and of two a pixel, with and without
+    another pull, what each teaches samples, and gradients of the table and all matrices."""
     from nerf_app.ops.field_step import kernel_triton as kernels
     numbers = Numbers(device)
     field, (origins, directions, samples) = numbers.field(), numbers.samples(SIZE)
@@ -177,8 +178,8 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     stages.backward(passed, index, count, gradients, d_table, d_matrices)
-    return {"captured step": [*(totals for totals, *_ in shown), spread, d_weights, d_table, *d_matrices],
-            "its adam": [_moved(numbers, is_half)]}
+    totals, learned = [seen[0] for seen in shown], [part for seen in shown for part in seen[3]]
+    return {"captured step": [*totals, *learned, spread, d_weights, d_table, *d_matrices], "its adam": [_moved(numbers, is_half)]}
 
 
 def _moved(numbers: Numbers, is_half: bool) -> Tensor:

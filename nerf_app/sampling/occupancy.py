@@ -51,6 +51,12 @@ class OccupancyGrid:
             self.open_cells = is_open.view(-1).nonzero()[:, 0]
         self._mark()
 
+    def count_as_empty(self, threshold: float) -> None:
+        """From now on, cells count as empty of which a step is no more opaque than that."""
+        if threshold != self.threshold:
+            self.threshold = threshold
+            self._mark()
+
     def restrict(self, is_open: Tensor) -> None:
         """Where not, [g, g, g] (z, y, x) over the unit cube, everything counts as empty for good."""
         self.is_open = is_open

@@ -21,7 +21,7 @@ CUT_OUT = 0.05  # part of all pixels that is empty where things were cut out of 
 class Batch:
     """R pixels, what the photos show there, and the rays that ask a field the same."""
 
-    rays: Rays  # K·R: one of each pixel, or one of each and then another of each
+    rays: Rays  # K·R: the K of a pixel are neighbours
     rgb: Tensor  # [R, 3] 0...1, straight
     alpha: Tensor  # [R] 0...1
     counts: Tensor  # [R] bool: False where a mask or the lens says not to look
@@ -29,11 +29,15 @@ class Batch:
 
     def mean(self, values: Tensor) -> Tensor:
         """[K·R, C] of rays -> [R, C] of pixels."""
-        return values.view(-1, len(self.counts), values.shape[1]).mean(0)
+        return values.unflatten(0, (len(self.counts), self._each)).mean(1)
 
     def of_rays(self, values: Tensor) -> Tensor:
         """[R, ...] of pixels -> [K·R, ...] of rays."""
-        return torch.cat([values] * (self.rays.count // len(values))) if len(values) else values
+        return values.unsqueeze(1).expand(-1, self._each, *values.shape[1:]).flatten(0, 1)
+
+    @property
+    def _each(self) -> int:
+        return self.rays.count // max(len(self.counts), 1)
 
 
 class PixelBatches:
@@ -48,6 +52,7 @@ class PixelBatches:
         self.offsets = photos.offsets[torch.tensor(indices)].to(device)  # [V] a view's first pixel in them
         views = [scene.views[i] for i in indices]
         poses = np.stack([scene.normalisation.pose_to_scene(view.world_from_camera) for view in views])
+        self.beside = torch.tensor(BESIDE, device=device)
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
         self.points = None if scene.points is None else torch.tensor(scene.normalisation.to_scene(scene.points), device=device)
@@ -67,14 +72,15 @@ class PixelBatches:
         which, rows, columns = drawn.view, drawn.row, drawn.column  # [R]; `which` is the position among the training views
         x_px, y_px, of_ray = columns + 0.5, rows + 0.5, which
         if rays_of_pixel == 2:
-            aside = torch.tensor(BESIDE, device=which.device)[(len(BESIDE) * drawn.way).long()]  # [R, 2]
-            x_px, y_px = (torch.cat([middle + way, middle - way]) for middle, way in zip((x_px, y_px), aside.unbind(1)))
-            of_ray = torch.cat([which, which])
+            aside = self.beside[(len(BESIDE) * drawn.way).long()]  # [R, 2]
+            x_px, y_px = (torch.stack([middle + way, middle - way], 1).view(-1)
+                          for middle, way in zip((x_px, y_px), aside.unbind(1)))
+            of_ray = torch.stack([which, which], 1).view(-1)
         rays = cast_rays(self.cameras, self.poses if poses is None else poses, of_ray, x_px, y_px, self.lens)
         index = self.offsets[which] + rows * self.widths[which] + columns  # [R] in the store
         values = self.pixels[index].float() / 255.0  # [R, C]
         alpha = values[:, 3] if self.has_alpha else torch.ones_like(values[:, 0])
-        counts = rays.is_valid.view(rays_of_pixel, -1).all(0)
+        counts = rays.is_valid.view(-1, rays_of_pixel).all(1)
         if self.ignored is not None:
             counts = counts & ~self.ignored[index]
         return Batch(rays, values[:, :3], alpha, counts, drawn)

@@ -1,9 +1,9 @@
 """A TRAINING STEP AS ONE LAUNCH: the kernels of a step in a CUDA graph, of which nothing is read while it runs.
 
 The same step as training/loop.py's, where that is photos, a hash grid and small nets alone (see `can_capture`): samples have a
-room of fixed size, and rays that find none are left out; features and the factors of products are float16, and so is the table
-that is read, a copy that Adam keeps of the float32 one; gradients are those of the loss summed over pixels, times LOSS_SCALE,
-which Adam takes out.
+room of fixed size, and pixels whose rays find none are left out; features and the factors of products are float16, and so is
+the table that is read, a copy that Adam keeps of the float32 one; gradients are those of the loss summed over pixels, times
+LOSS_SCALE, which Adam takes out.
 
 A step whose loss or gradient is not finite changes nothing. What a step finds out (its loss, how many samples) comes back
 through a ring a few steps later; the number of rays follows from that. Where no graph can be made, kernels are launched singly.
@@ -32,7 +32,7 @@ RING = 16  # steps that may be on their way
 LOSS_SCALE = 128.0
 ROOM = 1.25  # for samples, of what is wanted, rounded up to a power of two: a graph serves many steps
 GRAIN = 4  # numbers of rays between one power of two and the next
-LOSS, ERROR, COUNTED, SAMPLES, RAYS, SOUND = range(6)  # what a step tells: sums over pixels that count, samples, whole pixels
+LOSS, ERROR, COUNTED, SAMPLES, RAYS, SOUND = range(6)  # what a step tells: sums over pixels that count, samples, their rays
 FEW_VECTORS = (9, 0)  # before this compute capability a reduction takes two float16 at once, but only one float32
 
 
@@ -40,7 +40,7 @@ FEW_VECTORS = (9, 0)  # before this compute capability a reduction takes two flo
 class Shape:
     """What a graph is made for."""
 
-    pixels: int
+    rays: int
     rays_of_pixel: int
     samples: int  # room
     step_length: float
@@ -67,7 +67,7 @@ class Inputs:
 class Told:
     """A step's numbers on their way to the host."""
 
-    pixels: int
+    rays: int
     wanted: float  # samples
     numbers: Tensor  # [6] in pinned memory
     arrived: "torch.cuda.Event | None"  # None: there is nothing to wait for
@@ -126,7 +126,7 @@ class CapturedStep:
         arrived = torch.cuda.Event() if self.is_cuda else None
         if arrived is not None:
             arrived.record()
-        self.under_way.append(Told(shape.pixels, samples_wanted(trainer.settings, fraction), self.host[slot], arrived))
+        self.under_way.append(Told(shape.rays, samples_wanted(trainer.settings, fraction), self.host[slot], arrived))
 
     def shape(self, fraction: float) -> Shape:
         """What the next step needs, rounded so that few graphs serve all."""
@@ -138,12 +138,12 @@ class CapturedStep:
 
     def fill(self, shape: Shape, draws: Draws) -> None:
         """Draws rays and puts them where the graph looks for them."""
-        trainer, grid = self.trainer, self.trainer.model.grid
-        batch = trainer.batches.at(trainer.tiles.draw(draws, shape.pixels), rays_of_pixel=shape.rays_of_pixel)
+        trainer, grid, pixels = self.trainer, self.trainer.model.grid, shape.rays // shape.rays_of_pixel
+        batch = trainer.batches.at(trainer.tiles.draw(draws, pixels), rays_of_pixel=shape.rays_of_pixel)
         near, far = grid.space.limits(batch.rays.origins, batch.rays.directions)
-        background = draws.uniform(BACKGROUND, shape.pixels)[:, :3].contiguous()
+        background = draws.uniform(BACKGROUND, pixels)[:, :3].contiguous()
         new = Inputs(batch.rays.origins, batch.rays.directions, near, torch.where(batch.rays.is_valid, far, near),
-                     draws.uniform(RAY_OFFSET, batch.rays.count)[:, 0].contiguous(), background,
+                     draws.uniform(RAY_OFFSET, shape.rays)[:, 0].contiguous(), background,
                      torch.lerp(background, batch.rgb, batch.alpha[:, None]), batch.counts, batch.drawn.tile, grid.occupied)
         if shape not in self.inputs:
             self.inputs[shape] = Inputs(*(tensor.clone(memory_format=torch.contiguous_format) for tensor in vars(new).values()))
@@ -190,7 +190,7 @@ class CapturedStep:
         count = marched.ray_counts.sum(dtype=torch.int32)
         kernels = FieldKernels(model.fields[-1].nets, self.table, is_half=True)
         passed = kernels.forward(inputs.origins, inputs.directions, marched, model.space, count)
-        is_complete = marched.is_complete.view(shape.rays_of_pixel, -1).all(0)
+        is_complete = marched.is_complete.view(-1, shape.rays_of_pixel).all(1)
         counts, d_weights = inputs.counts & is_complete, None
         if self.haze:
             hazy, d_weights = self.hazy(passed, marched, inputs.origins, counts)
@@ -206,13 +206,13 @@ class CapturedStep:
         self.optimise(totals)
         self.numbers[:COUNTED + 1].copy_(totals)
         self.numbers[SAMPLES].copy_(count)
-        self.numbers[RAYS].copy_(is_complete.sum())
+        self.numbers[RAYS].copy_(shape.rays_of_pixel * is_complete.sum())
 
     def hazy(self, passed: "Passed", marched: "Marched", origins: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """What the terms against haze add to the loss's sum, and LOSS_SCALE times its gradient by weights [S]."""
         from nerf_app.ops.field_step.kernel_triton import spread_and_learn, weights_along
         each = max(len(origins) // max(len(counts), 1), 1)  # rays of a pixel
-        counts = counts.repeat(each)
+        counts = counts[:, None].expand(-1, each).reshape(-1)
         distortion, closeness = (self.haze.get(name, 0.0) / each for name in HAZE)
         weights = weights_along(passed, marched)
         spread, pull = spread_and_learn(weights, marched, self.trainer.model.space, counts, LOSS_SCALE * distortion)
@@ -246,5 +246,5 @@ class CapturedStep:
             self.under_way.popleft()
             loss, error, counted, samples, rays, sound = told.numbers.tolist()
             counted = max(counted, 1.0)
-            self.heard = (loss / counted, error / counted, told.pixels, int(samples))
+            self.heard = (loss / counted, error / counted, told.rays, int(samples))
             self.trainer.hear(loss / counted, int(samples), int(rays), told.wanted, sound > 0)

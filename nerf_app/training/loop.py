@@ -53,6 +53,7 @@ FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
 BETTER = 0.02  # decibel: less is no progress
 BAD_STEPS = 10  # in a row, until training goes back to the best state so far, with half the learning rate
 MOST_RETURNS = 3  # in a run, until training gives up
+EMPTY = "grid_threshold"  # among what is told of the progress
 OPTIMISER, GOOD, ERRORS = ("optimiser.first", "optimiser.second"), "good.parameters", "training.errors"
 PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction",
             "bad_steps", "returns", "is_filling")
@@ -107,12 +108,14 @@ class Trainer:
         model, ops = self.model, self.model.ops
         draws = Draws(ops, self.seed, self.steps_done)
         self.prepare(draws, fraction)
-        rays = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS))
+        each = rays_of_pixel(fraction)
+        pixels = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS)) // each
+        rays = each * pixels
         poses = self.fit.poses()
         if self.steps_done % STEPS_PER_POSE:
             poses = poses.detach()
-        batch = self.batches.at(self.tiles.draw(draws, rays), poses, rays_of_pixel(fraction))
-        background = draws.uniform(BACKGROUND, rays)[:, :3]
+        batch = self.batches.at(self.tiles.draw(draws, pixels), poses, each)
+        background = draws.uniform(BACKGROUND, pixels)[:, :3]
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
         loss, error, samples = self._backward(batch, background, truth, draws, fraction)
         self.steps_done += 1
@@ -139,6 +142,8 @@ class Trainer:
 
     def prepare(self, draws: Draws, fraction: float) -> None:
         """What comes before a step is taken."""
+        if self.model.grid is not None:
+            self.model.grid.count_as_empty(threshold_wanted(self.model.sampling.grid_threshold, fraction))
         self._refresh(draws)
         for field in self.model.fields:
             if field.shading is not None and field.nets is not None:
@@ -148,12 +153,12 @@ class Trainer:
             self.is_filling = False
         if self.model.grid is not None:
             self.model.grid.stride = stride_wanted(fraction)
-            self.model.grid.threshold = threshold_wanted(self.model.sampling.grid_threshold, fraction)
 
     def hear(self, loss: float, samples: int, rays: int, wanted: float, is_sound: bool) -> None:
         """What became of a captured step of so many rays, a few steps later: rays follow the samples, bad steps are counted."""
         self.loss, self.samples_since, self.samples_per_ray = loss, self.samples_since + samples, samples / max(rays, 1)
-        self.rays = min(max(wanted / max(self.samples_per_ray, 1e-3), 0.5 * rays, FEWEST_RAYS), 2.0 * rays, MOST_RAYS)
+        most = min(2.0 * max(rays, FEWEST_RAYS), MOST_RAYS)
+        self.rays = min(max(wanted / max(self.samples_per_ray, 1e-3), 0.5 * rays, FEWEST_RAYS), most)
         if is_sound:
             self.bad_steps = 0
         else:
@@ -278,8 +283,10 @@ class Trainer:
         return None if self.fit.pose is None else self.fit.poses().detach().cpu().numpy()
 
     def progress(self) -> dict[str, float | None]:
-        """What training adapted, in plain numbers."""
+        """What training adapted, in plain numbers; and what counts as empty so far, which rendering goes by too."""
         numbers = {name: float(getattr(self, name)) for name in PROGRESS}
+        if self.model.grid is not None:
+            numbers[EMPTY] = self.model.grid.threshold
         return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
     def load(self, tensors: dict[str, Tensor], progress: dict[str, float | None], step: int) -> None:

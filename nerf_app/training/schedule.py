@@ -10,7 +10,7 @@ FALL_BEGINS = 0.6  # part of the budget after which it falls
 FEW_LEVELS, LEVELS_GROW = 3, 0.4  # levels at the beginning, and the part of the budget after which all are there
 STRIDES = ((0.3, 4), (0.8, 2))  # lattice steps taken at once until a part of the budget is used: rough forms need no more
 DETAILS_BEGIN = 0.6  # part of the budget after which small things count: what is finer than a pixel, thin haze
-HASTE = 5.0  # until then so many times the settings' threshold tells what is empty
+HASTY_THRESHOLD = 0.005  # until then a cell must be at least so opaque to count as occupied
 GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
@@ -73,8 +73,8 @@ def rays_of_pixel(fraction: float) -> int:
 
 
 def threshold_wanted(threshold: float, fraction: float) -> float:
-    """How opaque a step must be for its cell to count as occupied, of what the settings say for a trained field."""
-    return threshold * (HASTE if fraction < DETAILS_BEGIN else 1.0)
+    """How opaque a step must be for its cell to count as occupied; `threshold` is what the settings say of a trained field."""
+    return max(threshold, HASTY_THRESHOLD) if 0.0 < threshold and fraction < DETAILS_BEGIN else threshold
 
 
 def levels_wanted(levels: int, fraction: float) -> int:

@@ -27,7 +27,8 @@ def surface(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tenso
     the more the smaller g is, which tears fog apart; g / √(g² + STEEP²) in its place is as firm as the surface is.
     """
     field, rays, samples = model.fields[-1], batch.rays, rendering.samples
-    seen = (rendering.weights.detach() > LEAST_WEIGHT).nonzero()[:MOST_SAMPLES, 0]  # rays are drawn at random: any are as good
+    seen = (rendering.weights.detach() > LEAST_WEIGHT).nonzero()[:, 0]
+    seen = seen[::max(len(seen) // MOST_SAMPLES, 1)][:MOST_SAMPLES]  # of all photos: rays come in their order
     weights, of_ray = rendering.weights.detach()[seen], samples.ray_indices[seen]
     directions = rays.directions.detach()[of_ray]
     middles = 0.5 * (samples.t_starts + samples.t_ends)[seen]

@@ -79,7 +79,10 @@ def launch_everything() -> None:
     from nerf_app.sampling.draws import Draws
     from nerf_app.training.captured import CapturedStep
     from tests.ops.test_lens import some_pixels
-    CapturedStep(default_trainer(True, minutes=15.0)).launch(0.1)
+    wide = default_trainer(True, minutes=15.0)
+    CapturedStep(wide).launch(0.1)
+    with torch.no_grad():
+        wide.model.render(wide.batches.at(wide.tiles.draw(Draws(wide.model.ops, 0, 0), 64)).rays)
     for is_bounded in (True, False):
         trainer = default_trainer(is_bounded)
         model, ops = trainer.model, trainer.model.ops

@@ -182,12 +182,12 @@ def shown(density, rgb, samples, space, background, truth, counts, distortion):
     weights = composite.render_weights(density, *along, samples.ray_indices, n_rays)
     values = torch.cat([rgb * (weights > field_step.SEEN)[:, None], torch.ones_like(rgb[:, :1])], 1)
     sums = composite.accumulate(weights, values, samples.ray_indices, n_rays)
-    sums = sums.view(-1, len(truth), 4).mean(0)  # of the rays of a pixel
+    sums = sums.view(len(truth), -1, 4).mean(1)  # of the rays of a pixel
     seen = sums[:, :3] + (1.0 - sums[:, 3:]) * background
     places = (space.lattice_at(t) / space.lattice_length for t in along)
     spread = composite.distortion(weights, *places, samples.ray_indices, n_rays)
     losses = torch.nn.functional.huber_loss(seen, truth, reduction="none", delta=HUBER).mean(1)
-    spread = spread.view(-1, len(truth)).sum(0)
+    spread = spread.view(len(truth), -1).sum(1)
     return ((losses + distortion * spread) * counts).sum(), (seen.detach() - truth).square().mean(1) * counts
 
 
@@ -205,8 +205,8 @@ def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_pixe
     loss, squares = shown(density, rgb, samples, space, background, truth, counts, distortion)
     d_density, d_rgb = torch.autograd.grad(scale * loss, [density, rgb])
     passed = kernels.Passed(directions, samples.ray_indices, *[None] * 3, density.detach(), rgb.detach())
-    spread, pull = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, space, counts.repeat(each),
-                                            scale * distortion)
+    of_rays = counts.repeat_interleave(each)
+    spread, pull = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, space, of_rays, scale * distortion)
     totals, found, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, scale, HUBER,
                                                            pull if distortion else None)
     assert_close(totals[0] + distortion * spread, loss, "loss", tolerance=1e-5)
@@ -216,7 +216,7 @@ def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_pixe
     assert_close(gradients[1], d_rgb, "gradient by the colour", tolerance=1e-5)
     index, count = kernels.lit_samples(samples.ray_starts, lit, n_samples + 3)
     weights = composite.render_weights(density, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays)
-    is_lit = (weights > 0) & torch.nn.functional.pad(counts.repeat(each), (0, 1))[samples.ray_indices]
+    is_lit = (weights > 0) & torch.nn.functional.pad(of_rays, (0, 1))[samples.ray_indices]
     assert index[:count].tolist() == is_lit.nonzero()[:, 0].tolist()
 
 

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nerf_app.model import RadianceModel
 from nerf_app.ops import backend
 from nerf_app.ops.backend import choose_backend
+from nerf_app.sampling.draws import Draws
 from nerf_app.scene import lenses
 from nerf_app.scene.camera import Lens
 from nerf_app.training import captured, loop
@@ -30,38 +31,51 @@ def interpreted_ops():
     return dataclasses.replace(reference, name="triton", **backend.implementations("triton"))
 
 
-def a_trainer(ops, monkeypatch, is_bounded=True, haze=None, scene=None):
+def a_trainer(ops, monkeypatch, is_bounded=True, haze=None, scene=None, width=16):
     """On the analytic ball, 64 rays in every step; without bounds, or with a weight of `haze`, the loss has two terms more."""
     monkeypatch.setattr(loop, "MOST_RAYS", RAYS)
-    config = small_config(STEPS, SIZES | {"losses.distortion": haze, "losses.closeness": haze})
+    config = small_config(STEPS, SIZES | {"losses.distortion": haze, "losses.closeness": haze, "field.hidden_width": width})
     model = RadianceModel(config, is_bounded, ops)
     return Trainer(model, PixelBatches(scene or sphere_scene(size=16), ops), None, config)
 
 
-def losses(trainer, steps=STEPS):
-    return [trainer.step(step / STEPS)[0] for step in range(steps)]
+def losses(trainer, steps=STEPS, first=0):
+    return [trainer.step(step / STEPS)[0] for step in range(first, first + steps)]
+
+
+def changes_alike(trainers, start):
+    """The cosine between what two trainings changed."""
+    return torch.nn.functional.cosine_similarity(*(trainer.model.parameters.flat - start for trainer in trainers), dim=0)
 
 
 def test_twenty_steps_follow_the_references_losses_within_a_hundredth(monkeypatch):
-    trainer = a_trainer(interpreted_ops(), monkeypatch)
-    truth = losses(a_trainer(choose_backend("reference", "cpu", 1), monkeypatch))
-    found = losses(trainer)
-    assert isinstance(trainer.captured, CapturedStep)
-    assert sum(truth[10:]) < sum(truth[:10])
+    trainers = [a_trainer(ops, monkeypatch) for ops in (choose_backend("reference", "cpu", 1), interpreted_ops())]
+    start = trainers[0].model.parameters.flat.clone()
+    truth, found = (losses(trainer) for trainer in trainers)
+    assert isinstance(trainers[1].captured, CapturedStep)
     assert found == pytest.approx(truth, rel=0.01)
+    assert changes_alike(trainers, start) > 0.98
 
 
-def test_haze_without_bounds_counts_as_the_reference_has_it(monkeypatch):
+def test_steps_of_nets_as_wide_as_long_trainings_have_them_are_the_references(monkeypatch):
+    trainers = [a_trainer(ops, monkeypatch, width=64) for ops in (choose_backend("reference", "cpu", 1), interpreted_ops())]
+    start = trainers[0].model.parameters.flat.clone()
+    truth, found = (losses(trainer, 3) for trainer in trainers)
+    assert isinstance(trainers[1].captured, CapturedStep) and found == pytest.approx(truth, rel=2e-3)
+    assert changes_alike(trainers, start) > 0.99
+
+
+@pytest.mark.parametrize("first", [0, STEPS - 5], ids=["one ray a pixel", "two rays a pixel"])
+def test_haze_without_bounds_counts_as_the_reference_has_it(first, monkeypatch):
     """With weights that make it a good part of the loss, over steps of which each changes the next."""
     reference = choose_backend("reference", "cpu", 1)
     trainers = [a_trainer(ops, monkeypatch, False, 0.5) for ops in (reference, interpreted_ops())]
     start = trainers[0].model.parameters.flat.clone()
-    truth, found = (losses(trainer, 5) for trainer in trainers)
+    truth, found = (losses(trainer, 5, first) for trainer in trainers)
     assert isinstance(trainers[1].captured, CapturedStep)
-    assert truth[0] > 1.3 * losses(a_trainer(reference, monkeypatch, False, 0.0), 1)[0]
+    assert truth[0] > 1.3 * losses(a_trainer(reference, monkeypatch, False, 0.0), 1, first)[0]
     assert found == pytest.approx(truth, rel=2e-3)
-    changes = [trainer.model.parameters.flat - start for trainer in trainers]
-    assert torch.nn.functional.cosine_similarity(*changes, dim=0) > 0.99
+    assert changes_alike(trainers, start) > 0.99
 
 
 def refuse(*_, **__):
@@ -92,8 +106,9 @@ LENSES = (Lens(), Lens(radial=(-0.1, 0.02, 0.0, 0.0), tangential=(0.01, 0.0)), L
           Lens("equirectangular"))
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.9])
 @pytest.mark.parametrize("is_bounded, lenses", [(True, LENSES[:1]), (False, LENSES)])
-def test_a_step_reads_nothing_on_the_host(is_bounded, lenses, monkeypatch):
+def test_a_step_reads_nothing_on_the_host(is_bounded, lenses, fraction, monkeypatch):
     """Drawing rays and refreshing the grid included; nor is anything made of the host's numbers, which would be waited for."""
     trainer = a_trainer(interpreted_ops(), monkeypatch, is_bounded, scene=with_lenses(sphere_scene(size=16), *lenses))
     step = CapturedStep(trainer)
@@ -104,7 +119,7 @@ def test_a_step_reads_nothing_on_the_host(is_bounded, lenses, monkeypatch):
             patch.setattr(torch.Tensor, name, refuse)
         for name in ("tensor", "as_tensor", "from_numpy"):
             patch.setattr(torch, name, refuse)
-        step.launch(0.1)
+        step.launch(fraction)
     step.hear()
     assert 0.0 < step.heard[0] < 1.0 and trainer.steps_done == loop.STEPS_PER_REFRESH + 1
 
@@ -140,6 +155,21 @@ def test_rays_follow_the_samples_that_came_back(monkeypatch):
     assert trainer.rays == 150.0
     trainer.hear(loss=0.1, samples=100, rays=100, wanted=1e6, is_sound=True)
     assert trainer.rays == 200.0  # at most twice as many
+    trainer.hear(loss=0.0, samples=5000, rays=0, wanted=1500.0, is_sound=True)  # no pixel had room for all of its rays
+    assert trainer.rays == loop.FEWEST_RAYS
+
+
+def test_where_room_ends_whole_pixels_are_left_out(monkeypatch):
+    trainer = a_trainer(interpreted_ops(), monkeypatch)
+    step = trainer.captured = CapturedStep(trainer)
+    step.step(0.9)
+    *_, rays, samples = step.heard
+    shape = dataclasses.replace(step.shape(0.9), samples=samples // 2)
+    step.fill(shape, Draws(trainer.model.ops, 0, 1))
+    step.numbers.zero_()
+    step.work(shape)
+    whole, counted = int(step.numbers[captured.RAYS]), int(step.numbers[captured.COUNTED])
+    assert whole == 2 * counted and 0.25 * rays < whole < 0.75 * rays
 
 
 def test_a_step_touches_nothing_but_its_device(monkeypatch):
@@ -156,6 +186,6 @@ def test_a_step_touches_nothing_but_its_device(monkeypatch):
     vars(trainer.batches.cameras)["_kinds_present"] = [lenses.PINHOLE]  # read once, before
     step = CapturedStep(trainer)
     step.host = step.numbers.expand(captured.RING, -1).clone()  # the copy to the host is the only way out
-    for _ in range(2):
-        step.launch(0.1)
+    for fraction in (0.1, 0.1, 0.9):
+        step.launch(fraction)
     assert {"march_fill", "show_and_compare", "hashgrid_backward", "adam", "occupancy_enter", "philox_words"} < launched

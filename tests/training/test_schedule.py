@@ -8,6 +8,7 @@ from nerf_app.training.schedule import (
     FALL_BEGINS,
     FEW_LEVELS,
     GROWTH,
+    HASTY_THRESHOLD,
     LEVELS_GROW,
     WARM_UP,
     Budget,
@@ -120,5 +121,7 @@ def test_rays_begin_with_long_steps_and_end_with_those_of_the_lattice():
 
 
 def test_what_is_thin_counts_as_empty_until_details_are_looked_for():
-    wanted = [threshold_wanted(0.001, fraction) for fraction in (0.0, DETAILS_BEGIN - 0.01, DETAILS_BEGIN, 1.0)]
-    assert wanted == pytest.approx([0.005, 0.005, 0.001, 0.001])
+    times = 0.0, DETAILS_BEGIN - 0.01, DETAILS_BEGIN, 1.0
+    assert [threshold_wanted(0.001, fraction) for fraction in times] == [HASTY_THRESHOLD, HASTY_THRESHOLD, 0.001, 0.001]
+    for said in (0.0, HASTY_THRESHOLD, 0.02):  # all is sampled, as before, coarser: whoever asks for that has it throughout
+        assert {threshold_wanted(said, fraction) for fraction in times} == {said}

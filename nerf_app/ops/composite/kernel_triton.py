@@ -140,7 +140,7 @@ def distances_of_light(weights_ptr, t_starts_ptr, t_ends_ptr, starts_ptr, counts
         before = 1.0 - (through - weight)
         behind = 1.0 - through
         behind = tl.where(behind > 1.1920928955078125e-7, behind, 1.1920928955078125e-7)  # a weight knows no more digits
-        is_crossing = inside & (before > 1.0 - part) & (through >= part)
+        is_crossing = inside & (through - weight < part) & (through >= part)
         before = tl.where(is_crossing, before, 1.0)
         share = tl.log(before / (1.0 - part)) / tl.log(before / tl.where(is_crossing, behind, 0.5))
         t_start, t_end = tl.load(t_starts_ptr + at, mask=inside, other=0.0), tl.load(t_ends_ptr + at, mask=inside, other=0.0)

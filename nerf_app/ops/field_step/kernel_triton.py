@@ -312,7 +312,7 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
                    huber: float, d_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
     """What pixels show, how far that is from the photos, and what samples learn from it, in one launch.
 
-    Rays are as many as pixels, or a multiple: first one of each pixel, then the next one of each.
+    Rays are as many as pixels, or a multiple: those of a pixel are neighbours, and it shows their mean.
 
     Args:
         background, truth, counts: [R, 3], [R, 3], [R] bool: as training/losses.py has them.
@@ -333,7 +333,7 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
         passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_pixels,
         background, truth, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw, d_rgb,
         lit, squares, totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, EACH=n_rays // max(n_pixels, 1), PIXELS=RAYS,
-        CHUNK=CHUNK, num_warps=2 * WARPS)  # with fewer its registers spill
+        CHUNK=CHUNK, num_warps=WARPS // 2)  # with others it spills on one target or another
     return totals, squares, lit, (d_raw, d_rgb)
 
 
@@ -407,8 +407,8 @@ def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, fie
     check_shapes("origins [R,3], directions [R,3], t_starts [S], t_ends [S], ray_starts [R], ray_counts [R]", origins=origins,
                  directions=directions, t_starts=samples.t_starts, t_ends=samples.t_ends, ray_starts=samples.ray_starts,
                  ray_counts=samples.ray_counts)
+    if not torch.is_grad_enabled() and fits(field, True):  # without gradients in them, registers hold wider nets
+        return see_until_dark(plain(origins), plain(directions), samples, space, field)
     if not fits(field, False):
         return see_by(SMALL_OPS, origins, directions, samples, space, field)
-    if not torch.is_grad_enabled():
-        return see_until_dark(plain(origins), plain(directions), samples, space, field)
     return _See.apply((origins, directions), samples, space, field, field.table, *field.density, *field.colour)

@@ -149,7 +149,7 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
                      CHUNK: tl.constexpr):
     """Forward, loss and backward of compositing in one: what `show_forward`, training/losses.py and `show_backward` do.
 
-    A pixel shows the mean of EACH rays; those of one pixel are `n_pixels` apart. `d_weights` [S] is what else pulls at weights,
+    A pixel shows the mean of EACH rays, which are neighbours. `d_weights` [S] is what else pulls at weights,
     multiplied with `scale` before. `squares` [R] gets the squared errors, 0 for pixels that do not count. Adds to `totals` [3]
     the loss, the squared error and the number of pixels that count; gradients are those of the loss's sum over pixels (not its
     mean), times `scale`.
@@ -160,12 +160,12 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
     red, green, blue = tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32)
     opacity = tl.zeros([PIXELS], tl.float32)
     for which in tl.static_range(EACH):
-        start, count = samples_of_rays(starts_ptr, counts_ptr, pixels + which * n_pixels, is_pixel)
+        start, count = samples_of_rays(starts_ptr, counts_ptr, pixels * EACH + which, is_pixel)
         r, g, b, stopped, _, lit = _sum_along(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, weights_ptr, start, count, PIXELS,
                                               CHUNK)
         red, green, blue, opacity = red + r / EACH, green + g / EACH, blue + b / EACH, opacity + stopped / EACH
         lit = tl.where(is_counted, lit, 0)  # who does not count learns nothing
-        tl.store(lit_ptr + pixels + which * n_pixels, lit, mask=is_pixel)
+        tl.store(lit_ptr + pixels * EACH + which, lit, mask=is_pixel)
     at = pixels.to(tl.int64) * 3
     behind_r, behind_g, behind_b = (tl.load(background_ptr + at, mask=is_pixel, other=0.0),
                                     tl.load(background_ptr + at + 1, mask=is_pixel, other=0.0),
@@ -178,7 +178,7 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
     d_red, d_green, d_blue = factor * d_r, factor * d_g, factor * d_b
     d_opacity = -(d_red * behind_r + d_green * behind_g + d_blue * behind_b)
     for which in tl.static_range(EACH):
-        start, count = samples_of_rays(starts_ptr, counts_ptr, pixels + which * n_pixels, is_pixel)
+        start, count = samples_of_rays(starts_ptr, counts_ptr, pixels * EACH + which, is_pixel)
         _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red,
                    d_green, d_blue, d_opacity, d_opacity * 0.0, HAS_WEIGHTS, PIXELS, CHUNK)
     squares = tl.where(is_counted, square_r + square_g + square_b, 0.0) / 3.0
