@@ -12,7 +12,7 @@ from nerf_app.scene.lenses import CameraBatch
 
 @dataclass(frozen=True)
 class Rays:
-    """Half-lines in scene coordinates, one per pixel."""
+    """Half-lines in scene coordinates."""
 
     origins: Tensor  # [R, 3] float32 scene units
     directions: Tensor  # [R, 3] float32, unit length

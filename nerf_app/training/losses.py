@@ -21,7 +21,7 @@ CLEAR = 0.25  # part of the way from a lens to the scene's middle in which light
 
 
 def photo_loss(rgb: Tensor, truth: Tensor, counts: Tensor, trimmed: float = 0.0) -> Tensor:
-    """Mean Huber loss over the rays that count: [R, 3], [R, 3], [R] bool -> [].
+    """Mean Huber loss over the pixels that count: [R, 3], [R, 3], [R] bool -> [].
 
     The part `trimmed` of them with the largest errors says nothing: whoever walked through a photo is among those.
     """

@@ -26,7 +26,7 @@ class PhotoSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    trimmed: float = setting(0.0, "part of a step's rays, those with the largest errors, that is not believed: people walking through", low=0.0, high=0.5)
+    trimmed: float = setting(0.0, "part of a step's pixels, those with the largest errors, that is not believed: people walking through", low=0.0, high=0.5)
     distortion: float | None = setting(None, "weight of how far the light of a ray is spread along it, against haze; null: 0.001 in unbounded space, none in a box", low=0.0)
     closeness: float | None = setting(None, "weight of how close to a lens light stops, before a quarter of the way to the scene's middle, against clouds there; null: 0.01 in unbounded space, none in a box", low=0.0)
     surface: float = setting(0.003, "reflective: weight of predicted normals that are not those of the density, or look away", low=0.0)
