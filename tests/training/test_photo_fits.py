@@ -65,7 +65,7 @@ def test_photos_of_different_exposures_are_told_apart_from_what_they_show(tmp_pa
 def test_wrong_poses_are_mended_and_the_run_tells_of_both(tmp_path):
     scene = with_wrong_poses(SCENE, degrees=2.0)
     changes = {"photos.refine_poses": True}
-    run = trained(scene, tmp_path / "run", changes)
+    run = trained(scene, tmp_path / "run", changes, steps=240)
     assert np.median(angles(run.views)) < 0.6 * np.median(angles(scene.views))
     held_out = [i for i in range(len(scene.views)) if i not in TRAIN]
     assert all(np.array_equal(run.views[i].world_from_camera, scene.views[i].world_from_camera) for i in held_out)
