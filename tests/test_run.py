@@ -22,6 +22,7 @@ from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.scene.load import load_scene
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
+from nerf_app.training.schedule import HASTY_THRESHOLD
 from tests.requires import requires
 from tests.sphere import CENTRE, RADIUS, SHARP, TINY_NERF, photograph, small_config, sphere_scene
 
@@ -151,6 +152,16 @@ def test_resuming_again_and_again_is_the_same_as_never_having_stopped(tmp_path, 
                 stop.set()
     finish(runs.resume(tmp_path / "run"))
     assert everything(tmp_path / "run") == truth
+
+
+def test_a_run_is_seen_and_goes_on_with_what_counted_as_empty_when_it_was_saved(tmp_path, scene):
+    config = small_config(20, {"sampling.grid_threshold": 1e-6})
+    train_until(8, scene, config, tmp_path / "run")
+    model = runs.open_run(tmp_path / "run", MachineSettings(backend="reference", threads=1)).model
+    assert model.grid.threshold == HASTY_THRESHOLD
+    assert torch.equal(model.grid.occupied, model.ops.occupancy.mark(model.grid.values, HASTY_THRESHOLD))
+    finish(runs.resume(tmp_path / "run"))
+    assert runs.open_run(tmp_path / "run", MachineSettings(backend="reference", threads=1)).model.grid.threshold == 1e-6
 
 
 def test_a_run_stopped_before_its_first_step_is_resumed_too(tmp_path, scene):
