@@ -64,8 +64,7 @@ def find_mirror(scene: Scene, folder: Path) -> FlatMirror:
         raise DataError(f"masks in {shown(folder)} show a mirror in {len(showing)} photos, and it is found from {FEWEST_MASKS} "
                         "at least: masks must be white where the mirror is seen, and black elsewhere.")
     judge = _Sights(scene, {i: masks[i] for i in showing[:MOST_MASKS]})
-    centre, normal = _by_features(scene, judge, *_plane(judge))
-    disagreement = judge.disagreement(centre, normal, WHOLE)
+    centre, normal, disagreement = _by_features(scene, judge, *_plane(judge))
     found = None if disagreement > DISAGREEING else _extent(_Sights(scene, masks), judge, centre, normal)
     if found is None:
         raise DataError(f"the masks in {shown(folder)} do not fit one flat mirror: on the plane that fits best, "
@@ -156,20 +155,22 @@ def _plane(judge: _Sights) -> tuple[np.ndarray, np.ndarray]:
     return _refined(judge, centre, normal, radius, FINE, 0.02)[:2]
 
 
-def _by_features(scene: Scene, judge: _Sights, centre: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The plane again: what shows in the mirror tells it more finely than outlines do, where enough does.
+def _by_features(scene: Scene, judge: _Sights, centre: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The plane again, and its disagreement: what shows in the mirror tells it more finely than outlines do, where enough does.
 
     Unless the outlines deny it: the features may be those of another mirror, which hangs a little behind this one.
     """
+    disagreement = judge.disagreement(centre, normal, WHOLE)
     _, sights, pairs = seen_reversed(scene)
     if not len(pairs):
-        return centre, normal
+        return centre, normal, disagreement
     told = refined(sights, pairs, normal, centre @ normal)
     if told.is_for.sum() < FEWEST_SEEN or told.normal @ normal < np.cos(MOST_TURN):
-        return centre, normal
+        return centre, normal, disagreement
     moved = centre - told.heights(centre) * told.normal
-    denied = judge.disagreement(moved, told.normal, WHOLE) - judge.disagreement(centre, normal, WHOLE)
-    return (moved, told.normal) if denied <= MOST_DENIED else (centre, normal)
+    turned = judge.disagreement(moved, told.normal, WHOLE)
+    is_believed = turned - disagreement <= MOST_DENIED
+    return (moved, told.normal, turned) if is_believed else (centre, normal, disagreement)
 
 
 def _refined(judge: _Sights, centre: np.ndarray, normal: np.ndarray, radius: float, some: slice,

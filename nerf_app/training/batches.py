@@ -33,7 +33,7 @@ class Batch:
 
     def of_rays(self, values: Tensor) -> Tensor:
         """[R, ...] of pixels -> [K·R, ...] of rays."""
-        return values.unsqueeze(1).expand(-1, self._each, *values.shape[1:]).flatten(0, 1)
+        return of_rays(values, self._each)
 
     @property
     def _each(self) -> int:
@@ -70,13 +70,13 @@ class PixelBatches:
         One ray goes through a pixel's middle; two, whose mean is a better one of its area, to either side of it.
         """
         which, rows, columns = drawn.view, drawn.row, drawn.column  # [R]; `which` is the position among the training views
-        x_px, y_px, of_ray = columns + 0.5, rows + 0.5, which
+        x_px, y_px = columns + 0.5, rows + 0.5
         if rays_of_pixel == 2:
             aside = self.beside[(len(BESIDE) * drawn.way).long()]  # [R, 2]
             x_px, y_px = (torch.stack([middle + way, middle - way], 1).view(-1)
                           for middle, way in zip((x_px, y_px), aside.unbind(1)))
-            of_ray = torch.stack([which, which], 1).view(-1)
-        rays = cast_rays(self.cameras, self.poses if poses is None else poses, of_ray, x_px, y_px, self.lens)
+        of_view = of_rays(which, rays_of_pixel)
+        rays = cast_rays(self.cameras, self.poses if poses is None else poses, of_view, x_px, y_px, self.lens)
         index = self.offsets[which] + rows * self.widths[which] + columns  # [R] in the store
         values = self.pixels[index].float() / 255.0  # [R, C]
         alpha = values[:, 3] if self.has_alpha else torch.ones_like(values[:, 0])
@@ -84,3 +84,8 @@ class PixelBatches:
         if self.ignored is not None:
             counts = counts & ~self.ignored[index]
         return Batch(rays, values[:, :3], alpha, counts, drawn)
+
+
+def of_rays(values: Tensor, each: int) -> Tensor:
+    """[R, ...] of pixels -> [each · R, ...] of their rays, which are neighbours."""
+    return values.unsqueeze(1).expand(-1, each, *values.shape[1:]).flatten(0, 1)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nerf_app.errors import first_line
 from nerf_app.sampling.draws import BACKGROUND, RAY_OFFSET, Draws
+from nerf_app.training.batches import of_rays
 from nerf_app.training.losses import HAZE, HUBER, nearness, weights_of
 from nerf_app.training.schedule import learning_rate, rays_of_pixel, samples_wanted
 
@@ -75,11 +76,11 @@ class Told:
 
 def can_capture(trainer: "Trainer") -> bool:
     """Whether these steps are of the kind described above."""
-    from nerf_app.ops.field_step.kernel_triton import fits
+    from nerf_app.ops.field_step.kernel_triton import WIDE, fits
     model, fit = trainer.model, trainer.fit
     is_plain = fit.exposure is None and fit.pose is None and model.mirror is None and model.fields[-1].shading is None
     nets, trims = model.fields[-1].nets, trainer.losses.trimmed > 0
-    return is_plain and not trims and model.grid is not None and nets is not None and fits(nets, is_half=True)
+    return is_plain and not trims and model.grid is not None and nets is not None and fits(nets, WIDE)
 
 
 class CapturedStep:
@@ -184,16 +185,16 @@ class CapturedStep:
     def work(self, shape: Shape) -> None:
         """All kernels of a step, in order."""
         from nerf_app.ops.field_step.kernel_triton import FieldKernels, lit_samples, show_and_learn
-        inputs, model = self.inputs[shape], self.trainer.model
+        inputs, model, each = self.inputs[shape], self.trainer.model, shape.rays_of_pixel
         marched = model.ops.march.march(inputs.origins, inputs.directions, inputs.near, inputs.far, inputs.jitter,
                                         shape.step_length, inputs.occupied, model.space, shape.samples)
         count = marched.ray_counts.sum(dtype=torch.int32)
         kernels = FieldKernels(model.fields[-1].nets, self.table, is_half=True)
         passed = kernels.forward(inputs.origins, inputs.directions, marched, model.space, count)
-        is_complete = marched.is_complete.view(-1, shape.rays_of_pixel).all(1)
+        is_complete = marched.is_complete.view(-1, each).all(1)
         counts, d_weights = inputs.counts & is_complete, None
         if self.haze:
-            hazy, d_weights = self.hazy(passed, marched, inputs.origins, counts)
+            hazy, d_weights = self.hazy(passed, marched, inputs.origins, of_rays(counts, each), each)
         totals, squares, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, counts, LOSS_SCALE,
                                                          HUBER, d_weights)
         if self.haze:
@@ -206,13 +207,14 @@ class CapturedStep:
         self.optimise(totals)
         self.numbers[:COUNTED + 1].copy_(totals)
         self.numbers[SAMPLES].copy_(count)
-        self.numbers[RAYS].copy_(shape.rays_of_pixel * is_complete.sum())
+        self.numbers[RAYS].copy_(each * is_complete.sum())
 
-    def hazy(self, passed: "Passed", marched: "Marched", origins: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """What the terms against haze add to the loss's sum, and LOSS_SCALE times its gradient by weights [S]."""
+    def hazy(self, passed: "Passed", marched: "Marched", origins: Tensor, counts: Tensor, each: int) -> tuple[Tensor, Tensor]:
+        """What the terms against haze add to the loss's sum, and LOSS_SCALE times its gradient by weights [S].
+
+        Rays of pixels that count [K·R] share in it, `each` of a pixel.
+        """
         from nerf_app.ops.field_step.kernel_triton import spread_and_learn, weights_along
-        each = max(len(origins) // max(len(counts), 1), 1)  # rays of a pixel
-        counts = counts[:, None].expand(-1, each).reshape(-1)
         distortion, closeness = (self.haze.get(name, 0.0) / each for name in HAZE)
         weights = weights_along(passed, marched)
         spread, pull = spread_and_learn(weights, marched, self.trainer.model.space, counts, LOSS_SCALE * distortion)

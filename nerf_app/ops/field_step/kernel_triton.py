@@ -31,7 +31,7 @@ from nerf_app.ops.spherical_harmonics import kernel_triton as spherical_harmonic
 from nerf_app.ops.spherical_harmonics.kernel_triton import harmonics
 
 GEOMETRY, HARMONICS, SUMS = 16, 16, 5
-WIDTHS = {True: (16, 32, 64), False: (16, 32)}  # of hidden layers, by whether factors are float16: gradients stay in registers
+NARROW, WIDE = (16, 32), (16, 32, 64)  # hidden layers of which registers hold the gradients of float32 matrices; all others
 LARGEST_HALF = tl.constexpr(65504.0)
 FIRST_LOOK = 8  # samples of each ray, before it is asked whether light is left; then twice as many, and so on
 GONE = -math.log(DARK) + 0.01  # optical depth behind which all is dark, however it is summed up
@@ -272,11 +272,11 @@ class Passed:
     rgb: Tensor  # [S, 3]
 
 
-def fits(field: HashGridNets, is_half: bool) -> bool:
-    """Whether the kernels take a field: two matrices for density, two or three for colour, and one width of hidden layers."""
+def fits(field: HashGridNets, widths: tuple[int, ...]) -> bool:
+    """Whether the kernels take a field: two matrices for density, two or three for colour, and one of the widths throughout."""
     density, colour = field.density, field.colour
-    widths = {len(density[0]), *(len(matrix) for matrix in colour[:-1])}
-    return (len(density) == 2 and len(colour) in (2, 3) and len(widths) == 1 and widths <= set(WIDTHS[is_half])
+    found = {len(density[0]), *(len(matrix) for matrix in colour[:-1])}
+    return (len(density) == 2 and len(colour) in (2, 3) and len(found) == 1 and found <= set(widths)
             and len(density[1]) == len(colour[-1]) == GEOMETRY and colour[0].shape[1] == GEOMETRY + HARMONICS
             and density[0].shape[1] <= 64 and field.channels == 3)
 
@@ -407,8 +407,8 @@ def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, fie
     check_shapes("origins [R,3], directions [R,3], t_starts [S], t_ends [S], ray_starts [R], ray_counts [R]", origins=origins,
                  directions=directions, t_starts=samples.t_starts, t_ends=samples.t_ends, ray_starts=samples.ray_starts,
                  ray_counts=samples.ray_counts)
-    if not torch.is_grad_enabled() and fits(field, True):  # without gradients in them, registers hold wider nets
+    if not torch.is_grad_enabled() and fits(field, WIDE):
         return see_until_dark(plain(origins), plain(directions), samples, space, field)
-    if not fits(field, False):
+    if not fits(field, NARROW):
         return see_by(SMALL_OPS, origins, directions, samples, space, field)
     return _See.apply((origins, directions), samples, space, field, field.table, *field.density, *field.colour)
