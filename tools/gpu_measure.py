@@ -57,12 +57,12 @@ def field_steps(device: torch.device, dry: bool) -> Iterator[str]:
     stages = kernels.FieldKernels(field, field.table.half(), True)
     count, counts = samples.ray_counts.sum(dtype=torch.int32), torch.ones(n_rays, dtype=torch.bool, device=device)
     passed = stages.forward(origins, directions, samples, box, count)
-    truth = numbers.uniform(n_rays, 3)
-    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, truth, truth, counts, 128.0, 0.1)
+    truth, costs = numbers.uniform(n_rays, 3), numbers.uniform(n_rays)
+    totals, _, lit, gradients = kernels.show_and_learn(passed, samples, truth, truth, costs, counts, 128.0, 0.1)
     index, lit_count = kernels.lit_samples(samples.ray_starts, lit, n)
     d_table, d_matrices = torch.zeros_like(field.table), [torch.zeros_like(matrix) for matrix in stages.matrices]
     works = {"field forward": lambda: stages.forward(origins, directions, samples, box, count),
-             "composite, loss and back": lambda: kernels.show_and_learn(passed, samples, truth, truth, counts, 128.0, 0.1),
+             "composite, loss and back": lambda: kernels.show_and_learn(passed, samples, truth, truth, costs, counts, 128.0, 0.1),
              "list of lit samples": lambda: kernels.lit_samples(samples.ray_starts, lit, n),
              "field backward": lambda: stages.backward(passed, index, lit_count, gradients, d_table, d_matrices),
              "the same nets by torch, forward": lambda: torch_nets(passed.features, stages.matrices)}

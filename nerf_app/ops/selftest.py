@@ -170,9 +170,10 @@ def half_findings(device: torch.device, is_half: bool) -> dict[str, list[Tensor]
     stages = kernels.FieldKernels(field, table, is_half)
     passed = stages.forward(origins, directions, samples, Box(), samples.ray_counts.sum(dtype=torch.int32))
     counts = torch.ones_like(origins[:, 0], dtype=torch.bool)
-    background, truth = numbers.uniform(2, len(origins), 3)
+    (background, truth), costs = numbers.uniform(2, len(origins), 3), numbers.uniform(len(origins))
     spread, d_weights = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, Box(), counts, 1.0)
-    shown = [kernels.show_and_learn(passed, samples, background[:pixels], truth[:pixels], counts[:pixels], 128.0, 0.1, pull)
+    shown = [kernels.show_and_learn(passed, samples, background[:pixels], truth[:pixels], costs[:pixels], counts[:pixels], 128.0,
+                                    0.1, pull)
              for pixels in (len(origins), max(len(origins) // 2, 1)) for pull in (None, d_weights)]
     _, _, lit, gradients = shown[-1]
     index, count = kernels.lit_samples(samples.ray_starts, lit, len(samples.t_starts))

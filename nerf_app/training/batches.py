@@ -27,6 +27,11 @@ class Batch:
     counts: Tensor  # [R] bool: False where a mask or the lens says not to look
     drawn: Drawn
 
+    @property
+    def is_empty(self) -> Tensor:
+        """[R] bool: the photo shows that nothing is there."""
+        return self.alpha == 0
+
     def mean(self, values: Tensor) -> Tensor:
         """[K·R, C] of rays -> [R, C] of pixels."""
         return values.unflatten(0, (len(self.counts), self._each)).mean(1)
@@ -57,6 +62,7 @@ class PixelBatches:
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
         self.points = None if scene.points is None else torch.tensor(scene.normalisation.to_scene(scene.points), device=device)
         self.sizes = torch.tensor([(view.camera.width, view.camera.height) for view in views])  # [V, 2] on the CPU
+        self.n_pixels = int(self.sizes.prod(1).sum())
         self.widths = self.sizes[:, 0].to(device)
 
     @property

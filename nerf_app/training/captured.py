@@ -59,6 +59,7 @@ class Inputs:
     jitter: Tensor  # [K·R]
     background: Tensor  # [R, 3] of pixels
     truth: Tensor  # [R, 3]
+    costs: Tensor  # [R] of opacity
     counts: Tensor  # [R] bool
     tiles: Tensor  # [R] int64: where they were drawn
     occupied: Tensor  # [G, G, G] bool
@@ -89,7 +90,9 @@ class CapturedStep:
     def __init__(self, trainer: "Trainer") -> None:
         parameters, device = trainer.model.parameters, trainer.model.ops.device
         self.trainer, self.device, self.is_cuda = trainer, device, device.type == "cuda"
-        self.haze = weights_of(trainer.losses, trainer.model)  # of such fields: of how far, and how close, light is spread
+        weights = weights_of(trainer.losses, trainer.model)
+        self.emptiness = weights.pop("emptiness", 0.0)
+        self.haze = weights  # of such fields: of how far, and how close, light is spread
         self.half = parameters.flat.detach().to(torch.float16)  # [P]
         table, size = trainer.model.fields[-1].nets.table, parameters.table_size
         self.place = slice(first := table.storage_offset(), first + table.numel())  # of the table in the flat buffer
@@ -120,6 +123,7 @@ class CapturedStep:
         shape = self.shape(fraction)
         self.fill(shape, draws)
         trainer.steps_done += 1
+        trainer.pixels_drawn += shape.rays // shape.rays_of_pixel
         trainer.rate = learning_rate(trainer.settings, fraction) * 0.5**trainer.returns
         set_control(self.control, trainer.steps_done, trainer.rate)
         self.run(shape)
@@ -135,7 +139,8 @@ class CapturedStep:
         rays = int(trainer.rays)
         grain = max(1 << max(rays.bit_length() - 1, 0), GRAIN) // GRAIN
         room = 1 << (int(ROOM * samples_wanted(trainer.settings, fraction)) - 1).bit_length()
-        return Shape(-(-rays // grain) * grain, rays_of_pixel(fraction), room, grid.stride * grid.step_length, len(grid.values))
+        return Shape(-(-rays // grain) * grain, rays_of_pixel(fraction, trainer.looks), room, grid.stride * grid.step_length,
+                     len(grid.values))
 
     def fill(self, shape: Shape, draws: Draws) -> None:
         """Draws rays and puts them where the graph looks for them."""
@@ -145,7 +150,8 @@ class CapturedStep:
         background = draws.uniform(BACKGROUND, pixels)[:, :3].contiguous()
         new = Inputs(batch.rays.origins, batch.rays.directions, near, torch.where(batch.rays.is_valid, far, near),
                      draws.uniform(RAY_OFFSET, shape.rays)[:, 0].contiguous(), background,
-                     torch.lerp(background, batch.rgb, batch.alpha[:, None]), batch.counts, batch.drawn.tile, grid.occupied)
+                     torch.lerp(background, batch.rgb, batch.alpha[:, None]), self.emptiness * batch.is_empty, batch.counts,
+                     batch.drawn.tile, grid.occupied)
         if shape not in self.inputs:
             self.inputs[shape] = Inputs(*(tensor.clone(memory_format=torch.contiguous_format) for tensor in vars(new).values()))
             return
@@ -195,8 +201,8 @@ class CapturedStep:
         counts, d_weights = inputs.counts & is_complete, None
         if self.haze:
             hazy, d_weights = self.hazy(passed, marched, inputs.origins, of_rays(counts, each), each)
-        totals, squares, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, counts, LOSS_SCALE,
-                                                         HUBER, d_weights)
+        totals, squares, lit, gradients = show_and_learn(passed, marched, inputs.background, inputs.truth, inputs.costs, counts,
+                                                         LOSS_SCALE, HUBER, d_weights)
         if self.haze:
             totals[LOSS] += hazy
         self.trainer.tiles.learn(inputs.tiles, squares)

@@ -55,8 +55,8 @@ BAD_STEPS = 10  # in a row, until training goes back to the best state so far, w
 MOST_RETURNS = 3  # in a run, until training gives up
 EMPTY = "grid_threshold"  # among what is told of the progress
 OPTIMISER, GOOD, ERRORS = ("optimiser.first", "optimiser.second"), "good.parameters", "training.errors"
-PROGRESS = ("rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr", "best_fraction",
-            "bad_steps", "returns", "is_filling")
+PROGRESS = ("pixels_drawn", "rays", "samples_per_ray", "samples_since", "validations", "validated_fraction", "best_psnr",
+            "best_fraction", "bad_steps", "returns", "is_filling")
 
 
 def photos_of(scene: Scene, config: "Config", ops: Backend) -> tuple[PixelBatches, Validation | None, Tensor | None]:
@@ -78,7 +78,7 @@ class Trainer:
         self.tiles = Tiles(batches.sizes, model.ops.device)
         self.first = torch.zeros_like(model.parameters.flat)  # [P] Adam's running mean of gradients
         self.second = torch.zeros_like(model.parameters.flat)  # [P] and of their squares
-        self.steps_done = 0
+        self.steps_done = self.pixels_drawn = 0
         self.rays = float(FEWEST_RAYS)  # in the next step; at first nothing is known to be empty
         self.samples_per_ray = 0.0  # in the last step
         self.validations = 0
@@ -94,6 +94,11 @@ class Trainer:
         self.may_capture = self.has_graphs = True  # such steps can be taken, and graphs of them made, as far as is known
         self.notes: list[str] = []  # what a person should read after the step
 
+    @property
+    def looks(self) -> float:
+        """At each pixel of the photos so far, on average."""
+        return self.pixels_drawn / self.batches.n_pixels
+
     def step(self, fraction: float) -> tuple[float, float, int, int]:
         """One step of the optimiser: loss, squared error, rays and samples of the step, or of the newest one known of."""
         if self.captured is None and self.may_capture and self.model.ops.name == "triton" and can_capture(self):
@@ -108,7 +113,7 @@ class Trainer:
         model, ops = self.model, self.model.ops
         draws = Draws(ops, self.seed, self.steps_done)
         self.prepare(draws, fraction)
-        each = rays_of_pixel(fraction)
+        each = rays_of_pixel(fraction, self.looks)
         pixels = int(min(max(self.rays, FEWEST_RAYS), MOST_RAYS)) // each
         rays = each * pixels
         poses = self.fit.poses()
@@ -119,6 +124,7 @@ class Trainer:
         truth = torch.lerp(background, batch.rgb, batch.alpha[:, None])
         loss, error, samples = self._backward(batch, background, truth, draws, fraction)
         self.steps_done += 1
+        self.pixels_drawn += pixels
         self.samples_since += samples
         self.samples_per_ray = samples / rays
         wanted = samples_wanted(self.settings, fraction)
@@ -142,9 +148,7 @@ class Trainer:
 
     def prepare(self, draws: Draws, fraction: float) -> None:
         """What comes before a step is taken."""
-        if self.model.grid is not None:
-            self.model.grid.count_as_empty(threshold_wanted(self.model.sampling.grid_threshold, fraction))
-        self._refresh(draws)
+        self._refresh(draws, fraction)
         for field in self.model.fields:
             if field.shading is not None and field.nets is not None:
                 field.use_levels(levels_wanted(len(field.whole_encoding.levels), fraction))
@@ -195,11 +199,13 @@ class Trainer:
             self.tiles.learn(batch.drawn.tile, squares)
         return float(loss.detach()), float(error), samples
 
-    def _refresh(self, draws: Draws) -> None:
-        if self.model.grid is not None and self.steps_done % STEPS_PER_REFRESH == 0:
-            self.model.grid.grow(self.steps_done)
-            self.model.grid.refresh(self.model.density, draws, self.steps_done // STEPS_PER_REFRESH,
-                                    int(CELLS_PER_SAMPLE * self.settings.samples_per_step))
+    def _refresh(self, draws: Draws, fraction: float) -> None:
+        grid = self.model.grid
+        if grid is not None and self.steps_done % STEPS_PER_REFRESH == 0:
+            grid.threshold = threshold_wanted(self.model.sampling.grid_threshold, fraction, self.looks)
+            grid.grow(self.steps_done)
+            grid.refresh(self.model.density, draws, self.steps_done // STEPS_PER_REFRESH,
+                         int(CELLS_PER_SAMPLE * self.settings.samples_per_step))
 
     def _is_finite(self, loss: float) -> bool:
         """Whether the step may be taken; what is not finite in the table's gradient shows in that of the nets as well."""
@@ -292,6 +298,8 @@ class Trainer:
     def load(self, tensors: dict[str, Tensor], progress: dict[str, float | None], step: int) -> None:
         """Goes on from a saved state."""
         self.model.load(tensors)
+        if progress.get(EMPTY) is not None:
+            self.model.grid.count_as_empty(progress[EMPTY])
         self.captured = None
         for moment, name in zip((self.first, self.second), OPTIMISER):
             moment.copy_(tensors[name])

@@ -67,8 +67,16 @@ def nearness(origins: Tensor, samples: Samples) -> Tensor:
     return (1.0 - middles / reach[samples.ray_indices]).clamp(min=0.0)
 
 
+def emptiness(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
+    """How much light is stopped where a photo is wholly transparent: the mean over pixels, [].
+
+    Colours alone hardly mind a wisp that stops a hundredth of the light: its error is that small squared.
+    """
+    return mean_that_counts(batch.mean(rendering.opacity[:, None])[:, 0] * batch.is_empty, batch.counts)
+
+
 # By the setting that is its weight; each gives [] for a rendering of a batch.
-TERMS = {"distortion": distortion, "closeness": closeness, "surface": surface}
+TERMS = {"distortion": distortion, "closeness": closeness, "emptiness": emptiness, "surface": surface}
 
 
 def weights_of(settings: LossSettings, model: RadianceModel) -> dict[str, float]:

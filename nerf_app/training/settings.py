@@ -29,4 +29,5 @@ class LossSettings:
     trimmed: float = setting(0.0, "part of a step's pixels, those with the largest errors, that is not believed: people walking through", low=0.0, high=0.5)
     distortion: float | None = setting(None, "weight of how far the light of a ray is spread along it, against haze; null: 0.001 in unbounded space, none in a box", low=0.0)
     closeness: float | None = setting(None, "weight of how close to a lens light stops, before a quarter of the way to the scene's middle, against clouds there; null: 0.01 in unbounded space, none in a box", low=0.0)
+    emptiness: float = setting(0.01, "weight of light that is stopped where a photo is wholly transparent, against wisps before nothing", low=0.0)
     surface: float = setting(0.003, "reflective: weight of predicted normals that are not those of the density, or look away", low=0.0)

@@ -86,6 +86,7 @@ def launch_everything() -> None:
     for is_bounded in (True, False):
         trainer = default_trainer(is_bounded)
         model, ops = trainer.model, trainer.model.ops
+        trainer.pixels_drawn = trainer.batches.n_pixels
         for fraction in (0.1, 0.9):  # one ray a pixel, then two
             CapturedStep(trainer).launch(fraction)
         batch = trainer.batches.at(trainer.tiles.draw(Draws(ops, 0, 0), 64))

@@ -176,7 +176,7 @@ def test_of_samples_in_the_dark_the_field_is_not_asked(monkeypatch):
     assert sums[:, 3].tolist() == [1.0, 0.0] and not weights[5:n].any()
 
 
-def shown(density, rgb, samples, space, background, truth, counts, distortion):
+def shown(density, rgb, samples, space, background, truth, costs, counts, distortion):
     """What training/losses.py and the references make of densities and colours: loss, squared errors [R] of pixels."""
     n_rays, along = samples.n_rays, (samples.t_starts, samples.t_ends)
     weights = composite.render_weights(density, *along, samples.ray_indices, n_rays)
@@ -186,7 +186,7 @@ def shown(density, rgb, samples, space, background, truth, counts, distortion):
     seen = sums[:, :3] + (1.0 - sums[:, 3:]) * background
     places = (space.lattice_at(t) / space.lattice_length for t in along)
     spread = composite.distortion(weights, *places, samples.ray_indices, n_rays)
-    losses = torch.nn.functional.huber_loss(seen, truth, reduction="none", delta=HUBER).mean(1)
+    losses = torch.nn.functional.huber_loss(seen, truth, reduction="none", delta=HUBER).mean(1) + costs * sums[:, 3]
     spread = spread.view(len(truth), -1).sum(1)
     return ((losses + distortion * spread) * counts).sum(), (seen.detach() - truth).square().mean(1) * counts
 
@@ -202,12 +202,13 @@ def test_compositing_loss_and_way_back_in_one_are_those_of_the_references(n_pixe
     density = (10.0 * torch.rand(n_samples + 3)).requires_grad_()
     rgb = torch.rand(n_samples + 3, 3).requires_grad_()
     background, truth, counts = torch.rand(n_pixels, 3), torch.rand(n_pixels, 3), torch.rand(n_pixels) < 0.8
-    loss, squares = shown(density, rgb, samples, space, background, truth, counts, distortion)
+    costs = torch.rand(n_pixels) * (torch.rand(n_pixels) < 0.5)
+    loss, squares = shown(density, rgb, samples, space, background, truth, costs, counts, distortion)
     d_density, d_rgb = torch.autograd.grad(scale * loss, [density, rgb])
     passed = kernels.Passed(directions, samples.ray_indices, *[None] * 3, density.detach(), rgb.detach())
     of_rays = counts.repeat_interleave(each)
     spread, pull = kernels.spread_and_learn(kernels.weights_along(passed, samples), samples, space, of_rays, scale * distortion)
-    totals, found, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, counts, scale, HUBER,
+    totals, found, lit, gradients = kernels.show_and_learn(passed, samples, background, truth, costs, counts, scale, HUBER,
                                                            pull if distortion else None)
     assert_close(totals[0] + distortion * spread, loss, "loss", tolerance=1e-5)
     assert_close(totals[1:], torch.stack([squares.sum(), counts.sum()]), "squared errors, rays that count", tolerance=1e-5)

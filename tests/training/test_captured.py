@@ -32,11 +32,14 @@ def interpreted_ops():
 
 
 def a_trainer(ops, monkeypatch, is_bounded=True, haze=None, scene=None, width=16):
-    """On the analytic ball, 64 rays in every step; without bounds, or with a weight of `haze`, the loss has two terms more."""
+    """On the analytic ball, 64 rays in every step; without bounds, or with a weight of `haze`, the loss has three terms more."""
     monkeypatch.setattr(loop, "MOST_RAYS", RAYS)
-    config = small_config(STEPS, SIZES | {"losses.distortion": haze, "losses.closeness": haze, "field.hidden_width": width})
+    weights = {} if haze is None else dict.fromkeys(("losses.distortion", "losses.closeness", "losses.emptiness"), haze)
+    config = small_config(STEPS, SIZES | weights | {"field.hidden_width": width})
     model = RadianceModel(config, is_bounded, ops)
-    return Trainer(model, PixelBatches(scene or sphere_scene(size=16), ops), None, config)
+    trainer = Trainer(model, PixelBatches(scene or sphere_scene(size=16), ops), None, config)
+    trainer.pixels_drawn = trainer.batches.n_pixels  # so that late steps mind details
+    return trainer
 
 
 def losses(trainer, steps=STEPS, first=0):
@@ -73,6 +76,7 @@ def test_haze_without_bounds_counts_as_the_reference_has_it(first, monkeypatch):
     start = trainers[0].model.parameters.flat.clone()
     truth, found = (losses(trainer, 5, first) for trainer in trainers)
     assert isinstance(trainers[1].captured, CapturedStep)
+    assert trainers[1].captured.shape(first / STEPS).rays_of_pixel == (2 if first else 1)
     assert truth[0] > 1.3 * losses(a_trainer(reference, monkeypatch, False, 0.0), 1, first)[0]
     assert found == pytest.approx(truth, rel=2e-3)
     assert changes_alike(trainers, start) > 0.99

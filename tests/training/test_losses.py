@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from nerf_app.rays import Rays
 from nerf_app.render import Rendering
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
-from nerf_app.training.losses import CLEAR, HAZE, HUBER, added_loss, closeness, distortion, photo_loss
+from nerf_app.training.batches import Batch
+from nerf_app.training.losses import CLEAR, HAZE, HUBER, added_loss, closeness, distortion, emptiness, photo_loss
 from nerf_app.training.settings import LossSettings
 from tests.analytic import reference_ops
 
@@ -68,9 +70,10 @@ def test_light_that_stops_in_two_places_is_distorted_by_their_distance_on_the_la
 
 
 def batch_from(*origins):
-    """Rays that begin there."""
-    return SimpleNamespace(counts=torch.ones(len(origins), dtype=torch.bool),
-                           rays=SimpleNamespace(origins=torch.tensor(origins)), of_rays=lambda values: values)
+    """Rays that begin there, one a pixel."""
+    rays = Rays(torch.tensor(origins), *[torch.zeros(len(origins))] * 4)
+    everywhere = torch.ones(len(origins))
+    return Batch(rays, torch.zeros(len(origins), 3), everywhere, everywhere > 0, None)
 
 
 @pytest.mark.parametrize("distance", [0.8, 3.0])
@@ -86,6 +89,18 @@ def test_only_light_close_to_a_lens_is_pushed_away():
     rendering = replace(rendered([0.2, 0.3, 0.5], [0.0, 0.2, 1.0, 2.0]), weights=weights)
     closeness(rendering, batch_from([1.0 / CLEAR, 0.0, 0.0]), model_in(Space(False))).backward()
     assert_close(weights.grad, torch.tensor([0.9, 0.4, 0.0]))  # their middles: 0.1, 0.6 and 1.5 of the 1 that should be clear
+
+
+def test_light_costs_where_a_photo_is_wholly_transparent():
+    """Two rays a pixel: of four pixels one does not count, and of the others two are empty."""
+    rays = Rays(torch.zeros(8, 3), *[torch.zeros(8)] * 4)
+    alpha, counts = torch.tensor([0.0, 0.0, 0.0, 1 / 255]), torch.tensor([True, True, False, True])
+    batch = Batch(rays, torch.zeros(4, 3), alpha, counts, None)
+    opacity = torch.tensor([0.2, 0.4, 0.0, 0.1, 0.9, 0.9, 0.8, 0.8], requires_grad=True)
+    cost = emptiness(replace(rendered([1.0], [0.0, 1.0]), opacity=opacity), batch, model_in(Space(True)))
+    assert float(cost.detach()) == pytest.approx((0.3 + 0.05) / 3)
+    cost.backward()
+    assert_close(opacity.grad, torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]) / 6)
 
 
 def test_rays_that_do_not_count_and_cameras_in_the_middle_have_no_closeness():

@@ -1,10 +1,13 @@
+import math
 import os
 
 import pytest
 
 from nerf_app.training import schedule
 from nerf_app.training.schedule import (
+    ALL_COUNTS,
     DETAILS_BEGIN,
+    ENOUGH_LOOKS,
     FALL_BEGINS,
     FEW_LEVELS,
     GROWTH,
@@ -14,6 +17,7 @@ from nerf_app.training.schedule import (
     Budget,
     learning_rate,
     levels_wanted,
+    rays_of_pixel,
     samples_wanted,
     stride_wanted,
     threshold_wanted,
@@ -120,8 +124,15 @@ def test_rays_begin_with_long_steps_and_end_with_those_of_the_lattice():
     assert [stride_wanted(fraction) for fraction in (0.0, 0.29, 0.3, 0.79, 0.8, 1.0)] == [4, 4, 2, 2, 1, 1]
 
 
+def test_while_most_pixels_were_never_looked_at_details_do_not_count():
+    for looks, rays, threshold in ((0.0, 1, HASTY_THRESHOLD), (0.9 * ENOUGH_LOOKS, 1, HASTY_THRESHOLD), (ENOUGH_LOOKS, 2, 0.001)):
+        assert rays_of_pixel(1.0, looks) == rays and threshold_wanted(0.001, 1.0, looks) == threshold
+        assert rays_of_pixel(0.99 * DETAILS_BEGIN, looks) == 1
+
+
 def test_what_is_thin_counts_as_empty_until_details_are_looked_for():
-    times = 0.0, DETAILS_BEGIN - 0.01, DETAILS_BEGIN, 1.0
-    assert [threshold_wanted(0.001, fraction) for fraction in times] == [HASTY_THRESHOLD, HASTY_THRESHOLD, 0.001, 0.001]
+    times = 0.0, DETAILS_BEGIN, 0.5 * (DETAILS_BEGIN + ALL_COUNTS), ALL_COUNTS, 1.0
+    assert [threshold_wanted(0.001, fraction, ENOUGH_LOOKS) for fraction in times] == pytest.approx(
+        [HASTY_THRESHOLD, HASTY_THRESHOLD, math.sqrt(0.001 * HASTY_THRESHOLD), 0.001, 0.001])
     for said in (0.0, HASTY_THRESHOLD, 0.02):  # all is sampled, as before, coarser: whoever asks for that has it throughout
-        assert {threshold_wanted(said, fraction) for fraction in times} == {said}
+        assert {threshold_wanted(said, fraction, ENOUGH_LOOKS) for fraction in times} == {said}

@@ -35,6 +35,7 @@ NARROW, WIDE = (16, 32), (16, 32, 64)  # hidden layers of which registers hold t
 LARGEST_HALF = tl.constexpr(65504.0)
 FIRST_LOOK = 8  # samples of each ray, before it is asked whether light is left; then twice as many, and so on
 GONE = -math.log(DARK) + 0.01  # optical depth behind which all is dark, however it is summed up
+REGISTERS = 128  # of a thread that composites and compares: with fewer, which the compiler is fond of, some values lie in memory
 SMALL_OPS = SmallOps(hashgrid, dense, composite, spherical_harmonics)
 
 
@@ -308,14 +309,16 @@ def spread_and_learn(weights: Tensor, samples: Samples, space: Space, counts: Te
     return (spreads_of(*along) * counts).sum(), pull_of_spreads(*along, scale * counts)
 
 
-def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: Tensor, counts: Tensor, scale: float,
-                   huber: float, d_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: Tensor, costs: Tensor, counts: Tensor,
+                   scale: float, huber: float, d_weights: Tensor | None = None
+                   ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
     """What pixels show, how far that is from the photos, and what samples learn from it, in one launch.
 
     Rays are as many as pixels, or a multiple: those of a pixel are neighbours, and it shows their mean.
 
     Args:
         background, truth, counts: [R, 3], [R, 3], [R] bool: as training/losses.py has them.
+        costs: [R] what the opacity of a pixel adds to the loss, by itself.
         scale: what gradients are multiplied with.
         huber: error beyond which it counts linearly.
         d_weights: [S] what else pulls at weights, so multiplied.
@@ -331,9 +334,9 @@ def show_and_learn(passed: Passed, samples: Samples, background: Tensor, truth: 
     lit = torch.zeros(n_rays, dtype=torch.int32, device=device)
     show_and_compare[(blocks(n_pixels, RAYS),)](
         passed.density, samples.t_starts, samples.t_ends, passed.rgb, samples.ray_starts, samples.ray_counts, n_pixels,
-        background, truth, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw, d_rgb,
-        lit, squares, totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, EACH=n_rays // max(n_pixels, 1), PIXELS=RAYS,
-        CHUNK=CHUNK, num_warps=WARPS // 2)  # with others it spills on one target or another
+        background, truth, costs, counts.view(torch.uint8), scale, weights, weights if d_weights is None else d_weights, d_raw,
+        d_rgb, lit, squares, totals, HUBER=huber, HAS_WEIGHTS=d_weights is not None, EACH=n_rays // max(n_pixels, 1), PIXELS=RAYS,
+        CHUNK=CHUNK, num_warps=WARPS, maxnreg=REGISTERS)
     return totals, squares, lit, (d_raw, d_rgb)
 
 

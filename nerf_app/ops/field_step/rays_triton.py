@@ -144,15 +144,15 @@ def _huber(seen, wanted, HUBER: tl.constexpr):
 
 @triton.jit(do_not_specialize=["n_pixels"])
 def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr, counts_ptr, n_pixels, background_ptr, truth_ptr,
-                     is_counted_ptr, scale, weights_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr, totals_ptr,
-                     HUBER: tl.constexpr, HAS_WEIGHTS: tl.constexpr, EACH: tl.constexpr, PIXELS: tl.constexpr,
+                     costs_ptr, is_counted_ptr, scale, weights_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, lit_ptr, squares_ptr,
+                     totals_ptr, HUBER: tl.constexpr, HAS_WEIGHTS: tl.constexpr, EACH: tl.constexpr, PIXELS: tl.constexpr,
                      CHUNK: tl.constexpr):
     """Forward, loss and backward of compositing in one: what `show_forward`, training/losses.py and `show_backward` do.
 
-    A pixel shows the mean of EACH rays, which are neighbours. `d_weights` [S] is what else pulls at weights,
-    multiplied with `scale` before. `squares` [R] gets the squared errors, 0 for pixels that do not count. Adds to `totals` [3]
-    the loss, the squared error and the number of pixels that count; gradients are those of the loss's sum over pixels (not its
-    mean), times `scale`.
+    A pixel shows the mean of EACH rays, which are neighbours. `costs` [R] is what its opacity adds to the loss, by itself;
+    `d_weights` [S] is what else pulls at weights, multiplied with `scale` before. `squares` [R] gets the squared errors, 0 for
+    pixels that do not count. Adds to `totals` [3] the loss, the squared error and the number of pixels that count; gradients are
+    those of the loss's sum over pixels (not its mean), times `scale`.
     """
     pixels = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     is_pixel = pixels < n_pixels
@@ -176,14 +176,16 @@ def show_and_compare(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, starts_ptr,
     loss_b, d_b, square_b = _huber(blue + passed * behind_b, tl.load(truth_ptr + at + 2, mask=is_pixel, other=0.0), HUBER)
     factor = tl.where(is_counted, scale / (3.0 * EACH), 0.0)
     d_red, d_green, d_blue = factor * d_r, factor * d_g, factor * d_b
-    d_opacity = -(d_red * behind_r + d_green * behind_g + d_blue * behind_b)
+    cost = tl.load(costs_ptr + pixels, mask=is_pixel, other=0.0)
+    d_opacity = 3.0 * factor * cost - (d_red * behind_r + d_green * behind_g + d_blue * behind_b)
     for which in tl.static_range(EACH):
         start, count = samples_of_rays(starts_ptr, counts_ptr, pixels * EACH + which, is_pixel)
         _give_back(density_ptr, t_starts_ptr, t_ends_ptr, rgb_ptr, d_weights_ptr, d_raw_ptr, d_rgb_ptr, start, count, d_red,
                    d_green, d_blue, d_opacity, d_opacity * 0.0, HAS_WEIGHTS, PIXELS, CHUNK)
     squares = tl.where(is_counted, square_r + square_g + square_b, 0.0) / 3.0
     tl.store(squares_ptr + pixels, squares, mask=is_pixel)
-    tl.atomic_add(totals_ptr, tl.sum(tl.where(is_counted, loss_r + loss_g + loss_b, 0.0), 0) / 3.0, sem="relaxed")
+    loss = (loss_r + loss_g + loss_b) / 3.0 + cost * opacity
+    tl.atomic_add(totals_ptr, tl.sum(tl.where(is_counted, loss, 0.0), 0), sem="relaxed")
     tl.atomic_add(totals_ptr + 1, tl.sum(squares, 0), sem="relaxed")
     tl.atomic_add(totals_ptr + 2, tl.sum(is_counted.to(tl.float32), 0), sem="relaxed")
 

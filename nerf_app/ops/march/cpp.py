@@ -4,12 +4,15 @@ import math
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nerf_app.ops.march import Marched, Space
 from nerf_app.ops.native import call, plain
 from nerf_app.ops.shapes import check_shapes
 
-BITS = 32  # steps of a ray that one word tells about
+BITS = 32  # cells, or steps of a ray, that one word tells about
+BLOCK = 8  # cells along the edge of a block
+_packed = WeakTensorKeyDictionary()  # of grids that are still there
 
 
 def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter: Tensor, step: float, occupied: Tensor,
@@ -18,12 +21,12 @@ def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter
     check_shapes("origins [R,3], directions [R,3], near [R], far [R], jitter [R], occupied [G,G,G]", origins=origins,
                  directions=directions, near=near, far=far, jitter=jitter, occupied=occupied)
     origins, directions, near, far, jitter = (plain(values) for values in (origins, directions, near, far, jitter))
-    n_rays, occupied, step = len(origins), occupied.contiguous(), float(step)
+    n_rays, step = len(origins), float(step)
     longest = torch.where(far > near, space.lattice_at(far) - space.lattice_at(near), 0.0).amax() if n_rays else 0.0
     words = math.ceil(float(longest) / step / BITS + 1e-3)  # a rest of rounding must not cost the last step
     bits, counts = torch.empty(n_rays, words, dtype=torch.int32), torch.empty(n_rays, dtype=torch.int64)
-    call("march_find", origins, directions, near, far, jitter, n_rays, step, occupied, len(occupied), space.is_bounded,
-         bits, words, counts)
+    call("march_find", origins, directions, near, far, jitter, n_rays, step, *packed(occupied), len(occupied),
+         space.is_bounded, bits, words, counts)
     is_complete = torch.ones(n_rays, dtype=torch.bool)
     if max_samples is not None:
         is_complete = (counts.cumsum(0) <= max_samples) | (counts == 0)
@@ -33,3 +36,15 @@ def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter
     t_starts, t_ends, ray_indices = torch.empty(total), torch.empty(total), torch.empty(total, dtype=torch.int64)
     call("march_fill", near, jitter, n_rays, step, space.is_bounded, bits, words, starts, counts, t_starts, t_ends, ray_indices)
     return Marched(t_starts, t_ends, ray_indices, starts, counts, is_complete)
+
+
+def packed(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """A bit for each cell, and whether anything is in or beside each block of cells; made once, for many batches of rays."""
+    version, *tensors = _packed.get(occupied, (None,))
+    if version != occupied._version:  # which counts the changes in place
+        size = len(occupied)
+        tensors = (torch.empty(math.ceil(size**3 / BITS), dtype=torch.int32),
+                   torch.empty([math.ceil(size / BLOCK)] * 3, dtype=torch.uint8))
+        call("march_pack", occupied.contiguous(), size, *tensors)
+        _packed[occupied] = occupied._version, *tensors
+    return tuple(tensors)

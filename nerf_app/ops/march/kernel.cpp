@@ -12,61 +12,61 @@ namespace {
 
 constexpr int BATCH = 32;  // steps: the bits of a word
 
-// A bit a cell, which fits into a nearer cache than the byte it comes as.
+constexpr int EDGE = 8;  // of a block, in cells
+
+inline int blocks_along(int size) { return (size + EDGE - 1) / EDGE; }
+
+// What `march_pack` makes of a grid [G, G, G] z, y, x.
 struct Grid {
     int size;
     bool is_bounded;
-    std::vector<uint32_t> bits;  // of [G, G, G] z, y, x
-
-    Grid(const uint8_t* occupied, int size, bool is_bounded) : size(size), is_bounded(is_bounded) {
-        const int64_t cells = (int64_t)size * size * size;
-        bits.resize((cells + BATCH - 1) / BATCH);
-        const int64_t chunks = tasks_for((int64_t)bits.size(), 1024);
-        parallel(chunks, [&](int64_t task) {
-            for (int64_t word = part(bits.size(), task, chunks); word < part(bits.size(), task + 1, chunks); ++word)
-                for (int64_t i = word * BATCH; i < (word + 1) * BATCH && i < cells; i += 8) {
-                    uint64_t eight = 0;  // bytes of 0 or 1, whose product has them side by side in its highest byte
-                    std::memcpy(&eight, occupied + i, cells - i < 8 ? cells - i : 8);
-                    bits[word] |= (uint32_t)(eight * 0x0102040810204080u >> 56) << i % BATCH;
-                }
-        });
-    }
+    const uint32_t* bits;    // one a cell, which fit into a nearer cache than bytes
+    const uint8_t* is_near;  // [B, B, B] z, y, x: something is in the block or in one that touches it
 
     // One bit each: not zero where the cell is occupied.
     Integers at(Integers places) const {
-        return gathered(bits.data(), places >> 5) >> (places & 31) & 1;
+        return gathered(bits, places >> 5) >> (places & 31) & 1;
     }
 };
 
-// What is certainly empty: blocks of cells in which, and in whose neighbours, nothing is occupied.
-struct Blocks {
-    static constexpr int EDGE = 8;  // cells
-    int count;                      // along an edge of the grid
-    std::vector<uint8_t> is_near;   // [B, B, B] z, y, x: something is in the block or in one that touches it
-
-    Blocks(const uint8_t* occupied, int size) : count((size + EDGE - 1) / EDGE), is_near((size_t)count * count * count) {
-        parallel(count, [&](int64_t z) {
-            for (int64_t i = z * EDGE * size; i < (z + 1) * EDGE * size && i < (int64_t)size * size; ++i) {
-                const uint8_t* row = occupied + i * size;
-                uint8_t* blocks = &is_near[(z * count + i % size / EDGE) * count];
-                int x = 0;
-                for (; (x + 1) * EDGE <= size; ++x) {
-                    uint64_t cells;
-                    std::memcpy(&cells, row + x * EDGE, EDGE);
-                    blocks[x] |= cells != 0;
-                }
-                for (int rest = x * EDGE; rest < size; ++rest) blocks[x] |= row[rest];
-            }
-        });
-        for (const int stride : {1, count, count * count}) {  // each axis after the other reaches the neighbours at corners too
-            const std::vector<uint8_t> before = is_near;
-            for (int i = 0; i < count * count * count; ++i) {
-                const int place = i / stride % count;
-                is_near[i] |= (place > 0 && before[i - stride]) || (place + 1 < count && before[i + stride]);
+void pack_cells(const uint8_t* occupied, int64_t cells, uint32_t* bits) {
+    const int64_t words = (cells + BATCH - 1) / BATCH, chunks = tasks_for(words, 1024);
+    parallel(chunks, [&](int64_t task) {
+        for (int64_t word = part(words, task, chunks); word < part(words, task + 1, chunks); ++word) {
+            bits[word] = 0;
+            for (int64_t i = word * BATCH; i < (word + 1) * BATCH && i < cells; i += 8) {
+                uint64_t eight = 0;  // bytes of 0 or 1, whose product has them side by side in its highest byte
+                std::memcpy(&eight, occupied + i, cells - i < 8 ? cells - i : 8);
+                bits[word] |= (uint32_t)(eight * 0x0102040810204080u >> 56) << i % BATCH;
             }
         }
+    });
+}
+
+void find_near(const uint8_t* occupied, int size, uint8_t* is_near) {
+    const int count = blocks_along(size), total = count * count * count;
+    std::memset(is_near, 0, total);
+    parallel(count, [&](int64_t z) {
+        for (int64_t i = z * EDGE * size; i < (z + 1) * EDGE * size && i < (int64_t)size * size; ++i) {
+            const uint8_t* row = occupied + i * size;
+            uint8_t* blocks = &is_near[(z * count + i % size / EDGE) * count];
+            int x = 0;
+            for (; (x + 1) * EDGE <= size; ++x) {
+                uint64_t cells;
+                std::memcpy(&cells, row + x * EDGE, EDGE);
+                blocks[x] |= cells != 0;
+            }
+            for (int rest = x * EDGE; rest < size; ++rest) blocks[x] |= row[rest];
+        }
+    });
+    for (const int stride : {1, count, count * count}) {  // each axis after the other reaches the neighbours at corners too
+        const std::vector<uint8_t> before(is_near, is_near + total);
+        for (int i = 0; i < total; ++i) {
+            const int place = i / stride % count;
+            is_near[i] |= (place > 0 && before[i - stride]) || (place + 1 < count && before[i + stride]);
+        }
     }
-};
+}
 
 // A ray, and its lattice.
 struct Ray {
@@ -116,13 +116,13 @@ inline int64_t candidates(float near, float far, float step, bool is_bounded) {
 inline int span_of(const Grid& grid, float step) {
     const float cells = step * (grid.is_bounded ? 0.5f : 0.25f) * (float)grid.size;  // on the way of a step, at most
     for (int span = BATCH; span > 1; span /= 2)
-        if (0.5f * (float)span * cells < (float)Blocks::EDGE - 0.01f) return span;
+        if (0.5f * (float)span * cells < (float)EDGE - 0.01f) return span;
     return 0;
 }
 
 // Which of the next W spans of steps, from number k on, are empty, as far as the blocks know: not zero. Only straight ways are
 // judged.
-inline Integers are_empty(const Grid& grid, const Blocks& blocks, const Ray& ray, int64_t k, int span) {
+inline Integers are_empty(const Grid& grid, const Ray& ray, int64_t k, int span) {
     const Vector begin = ray.first + ((float)k + counted(0) * (float)span) * ray.step, end = begin + (float)(span + 1) * ray.step;
     Integers is_straight = end == end, cell[3];
     if (!grid.is_bounded) {
@@ -133,20 +133,26 @@ inline Integers are_empty(const Grid& grid, const Blocks& blocks, const Ray& ray
         }
     }
     cells_at(grid, ray, 0.5f * (begin + end), cell);
-    const Integers places = (cell[2] / Blocks::EDGE * blocks.count + cell[1] / Blocks::EDGE) * blocks.count + cell[0] / Blocks::EDGE;
+    const int count = blocks_along(grid.size);
+    const Integers places = (cell[2] / EDGE * count + cell[1] / EDGE) * count + cell[0] / EDGE;
     Integers is_near;
-    for (int lane = 0; lane < W; ++lane) is_near[lane] = blocks.is_near[places[lane]];
+    for (int lane = 0; lane < W; ++lane) is_near[lane] = grid.is_near[places[lane]];
     return is_straight & (is_near == 0);
 }
 
 }  // namespace
 
+// A grid as `march_find` looks at it: a bit for each of its cells, and which blocks of them may hold something.
+KERNEL(march_pack)(const uint8_t* occupied, int size, uint32_t* bits, uint8_t* is_near) {
+    pack_cells(occupied, (int64_t)size * size * size, bits);
+    find_near(occupied, size, is_near);
+}
+
 // Which steps of each ray are kept: a bit each, `words` words of 32 for a ray, all of them written; and how many they are.
 KERNEL(march_find)(const float* origins, const float* directions, const float* near, const float* far, const float* jitter,
-                   int64_t n_rays, float step, const uint8_t* occupied, int size, int is_bounded, uint32_t* bits, int64_t words,
-                   int64_t* counts) {
-    const Grid grid(occupied, size, is_bounded != 0);
-    const Blocks blocks(occupied, size);
+                   int64_t n_rays, float step, const uint32_t* cells, const uint8_t* is_near, int size, int is_bounded, uint32_t* bits,
+                   int64_t words, int64_t* counts) {
+    const Grid grid{size, is_bounded != 0, cells, is_near};
     const int span = span_of(grid, step), stride = span > 0 ? span : BATCH;
     const int64_t chunks = tasks_for(n_rays, 64);
     parallel(chunks, [&](int64_t task) {
@@ -156,7 +162,7 @@ KERNEL(march_find)(const float* origins, const float* directions, const float* n
             std::memset(bits + r * words, 0, sizeof(uint32_t) * words);
             counts[r] = 0;
             for (int64_t begin = 0; begin < total; begin += W * stride) {
-                const Integers is_empty = span > 0 ? are_empty(grid, blocks, ray, begin, span) : Integers{};
+                const Integers is_empty = span > 0 ? are_empty(grid, ray, begin, span) : Integers{};
                 for (int lane = 0; lane < W; ++lane) {
                     const int64_t k = begin + lane * stride;
                     if (k >= total) break;
