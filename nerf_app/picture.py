@@ -151,11 +151,13 @@ def _light_near(surface_at: torch.Tensor, seen: Rendering, model: RadianceModel)
     A wall gives 1, uniform fog 0.7 %, a haze before a wall what it lets through. Light is taken as stopped evenly within
     a sample, so a depth is never surer than its samples are short.
     """
-    samples = seen.samples
-    place = samples.of_rays(surface_at[:, None])[:, 0]  # [S] scene units
-    inside = torch.minimum(samples.t_ends, (1 + NEARBY) * place) - torch.maximum(samples.t_starts, (1 - NEARBY) * place)
-    near = (inside / (samples.t_ends - samples.t_starts).clamp(min=1e-12)).clamp(0.0, 1.0).nan_to_num(0.0)
-    return model.ops.composite.accumulate(seen.weights, near[:, None], samples.ray_indices, samples.n_rays)
+    samples, lit = seen.samples, seen.weights.nonzero()[:, 0]  # most samples lie behind a surface
+    weights, starts, ends, rays = (of.index_select(0, lit) for of in (seen.weights, samples.t_starts, samples.t_ends,
+                                                                      samples.ray_indices))
+    place = surface_at.index_select(0, rays)  # [L] scene units
+    inside = torch.minimum(ends, (1 + NEARBY) * place) - torch.maximum(starts, (1 - NEARBY) * place)
+    near = (inside / (ends - starts).clamp(min=1e-12)).clamp(0.0, 1.0).nan_to_num(0.0)
+    return model.ops.composite.accumulate(weights, near[:, None], rays, samples.n_rays)
 
 
 def unseen_pixels(camera: Camera) -> np.ndarray:

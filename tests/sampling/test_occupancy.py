@@ -86,6 +86,16 @@ def test_a_ball_far_out_in_contracted_space_marks_its_cells():
     assert grid.occupied.float().mean() < 0.05
 
 
+def test_the_longer_a_field_was_learned_the_longer_its_thinnest_parts_are_remembered():
+    """A thread that one look in a thousand meets: found once, it stays for an eighth of all looks so far, at least."""
+    for refreshes in (500, 4000):
+        grid = make_grid(size=5)
+        grid.refresh(lambda unit: torch.full((len(unit),), 20.0), Draws(grid.ops, 0, 0), refreshes, 5**3)
+        for turn in range(refreshes // 8):
+            grid.refresh(lambda unit: torch.zeros(len(unit)), Draws(grid.ops, 0, turn), refreshes + turn, 5**3)
+        assert grid.values == pytest.approx(torch.full((5, 5, 5), 20.0 * grid.step_length * (8 / 9) ** 8), rel=0.02)
+
+
 def test_cells_that_were_never_asked_count_as_occupied():
     grid = make_grid()
     assert grid.occupied.all()
