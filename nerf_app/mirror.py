@@ -87,7 +87,7 @@ def join(pieces: Pieces, seen: Rendering, tint: Tensor, normal: Tensor, has_mirr
 
     The mirror is one more sample of its ray, without length, that stops whatever light the second piece stops: depths and
     normals are those of the mirror, and what shows a background behind the whole scene shows it in the mirror too. Training
-    asks for samples without it (`has_mirror`): they cost less, and its further terms are about the field alone.
+    asks for samples without it (`has_mirror`): they cost less, and its further terms about samples are about the field alone.
     """
     met, n_rays = pieces.met, pieces.rays.count - len(pieces.met)
     through = 1.0 - seen.opacity[met]  # [M] light that arrives at the mirror

@@ -153,8 +153,8 @@ def _light_near(surface_at: torch.Tensor, seen: Rendering, model: RadianceModel)
     """
     samples, lit = seen.samples, seen.weights.nonzero()[:, 0]  # most samples lie behind a surface
     weights, starts, ends, rays = (of.index_select(0, lit) for of in (seen.weights, samples.t_starts, samples.t_ends,
-                                                                      samples.ray_indices))
-    place = surface_at.index_select(0, rays)  # [L] scene units
+                                                                      samples.ray_indices))  # [N] each
+    place = surface_at.index_select(0, rays)  # [N] scene units
     inside = torch.minimum(ends, (1 + NEARBY) * place) - torch.maximum(starts, (1 - NEARBY) * place)
     near = (inside / (ends - starts).clamp(min=1e-12)).clamp(0.0, 1.0).nan_to_num(0.0)
     return model.ops.composite.accumulate(weights, near[:, None], rays, samples.n_rays)

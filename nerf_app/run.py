@@ -201,6 +201,8 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
         trainer.load(tensors, header.progress, header.step)
         if config.training.learning_rate != before.training.learning_rate:
             trainer.returns = 0  # their halving was of the other rate
+        if config.sampling.grid_threshold != before.sampling.grid_threshold and trainer.model.grid is not None:
+            trainer.model.grid.count_as_empty(config.sampling.grid_threshold)
         budget = Budget(config.training, ops.threads, header.seconds)
         if _limits(config) != _limits(before):
             trainer.reopen(budget.fraction(header.step))

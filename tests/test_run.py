@@ -156,7 +156,7 @@ def test_resuming_again_and_again_is_the_same_as_never_having_stopped(tmp_path, 
 
 
 def test_a_run_is_seen_and_goes_on_with_what_counted_as_empty_when_it_was_saved(tmp_path, scene, monkeypatch):
-    monkeypatch.setattr(schedule, "ENOUGH_LOOKS", 0.0)
+    monkeypatch.setattr(schedule, "ENOUGH_LOOKS", 0.05)
     config = small_config(20, {"sampling.grid_threshold": 1e-6, "training.plateau": 1.0})
     train_until(8, scene, config, tmp_path / "run")
     model = runs.open_run(tmp_path / "run", MachineSettings(backend="reference", threads=1)).model

@@ -17,7 +17,7 @@ from nerf_app.sampling.settings import SamplingSettings
 
 GROWTH = ((800, 1), (300, 2), (0, 4))  # from this training step on, the resolution is the full one divided by that
 FADING = 0.98  # what a refresh leaves of a value at first, where a round of all cells takes few of them
-AGEING = 8.0  # later it fades by that part of the refreshes so far: what is thin shows at few of the places asked in its cell
+MEMORY = 1 / 8  # of all refreshes so far, later on: what is thin shows at few of the places that are asked in its cell
 REMEMBERED = 0.15  # what a whole round leaves at least: a cell must not be forgotten before it is asked again
 UNBOUNDED_STEP = 2.0  # times as long: there a ray has far more to pass through
 UNSEEN = -1.0  # a cell that was never asked counts as occupied
@@ -89,7 +89,7 @@ class OccupancyGrid:
         corners = torch.stack([cells % size, cells // size % size, cells // size**2], 1)  # [M, 3] x, y, z
         unit = (corners + draws.uniform(CELLS, count)[:, :3]) / size
         lengths = self.space.step_length(self.space.from_unit(unit), self.step_length)
-        decay = max(FADING, 1.0 - AGEING / max(refreshes, 1), REMEMBERED ** (count / total))
+        decay = max(FADING, 1.0 - 1.0 / max(MEMORY * refreshes, 1.0), REMEMBERED ** (count / total))
         self.ops.occupancy.refresh(self.values, cells, density_fn(unit) * lengths, decay)
         self._mark()
 

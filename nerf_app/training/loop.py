@@ -311,6 +311,8 @@ class Trainer:
         for name in PROGRESS:
             if name in progress:  # an older file may lack some
                 setattr(self, name, -math.inf if progress[name] is None else progress[name])
+        if "pixels_drawn" not in progress:
+            self.pixels_drawn = step * self.rays  # about
 
     def reopen(self, fraction: float) -> None:
         """Goes on after the budget was changed, and with it the meaning of a fraction: the watch for a plateau begins anew."""

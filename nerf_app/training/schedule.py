@@ -12,7 +12,7 @@ STRIDES = ((0.3, 4), (0.8, 2))  # lattice steps taken at once until a part of th
 DETAILS_BEGIN = 0.6  # part of the budget after which small things may count: what is finer than a pixel, thin haze
 ENOUGH_LOOKS = 0.5  # at each pixel of the photos, on average, until they do: pixels that were never asked teach more
 HASTY_THRESHOLD = 0.005  # until then a cell must be at least so opaque to count as occupied
-ALL_COUNTS = 0.7  # part of the budget from which on what the settings say is enough: what comes into sight at once is noise
+COMING = 1 / 6  # of the time until then, in which thin haze comes into sight: all of it at once is noise
 GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 
 
@@ -69,23 +69,24 @@ def stride_wanted(fraction: float) -> int:
     return next((stride for end, stride in STRIDES if fraction < end), 1)
 
 
-def minds_details(fraction: float, looks: float) -> bool:
-    """Whether small things count; so far each pixel was looked at so often, on average."""
-    return fraction >= DETAILS_BEGIN and looks >= ENOUGH_LOOKS
+def past_rough(fraction: float, looks: float) -> float:
+    """How long small things have counted, by the time until they did; below 0 where they do not yet.
+
+    So far each pixel of the photos was looked at `looks` times, on average.
+    """
+    return min(fraction / DETAILS_BEGIN, looks / ENOUGH_LOOKS) - 1.0
 
 
 def rays_of_pixel(fraction: float, looks: float) -> int:
     """How many rays ask what a pixel of a photo shows."""
-    return 2 if minds_details(fraction, looks) else 1
+    return 2 if past_rough(fraction, looks) >= 0.0 else 1
 
 
 def threshold_wanted(threshold: float, fraction: float, looks: float) -> float:
     """How opaque a step must be for its cell to count as occupied; `threshold` is what the settings say of a trained field."""
     if not 0.0 < threshold < HASTY_THRESHOLD:
         return threshold
-    if not minds_details(fraction, looks):
-        return HASTY_THRESHOLD
-    fallen = min((fraction - DETAILS_BEGIN) / (ALL_COUNTS - DETAILS_BEGIN), 1.0)
+    fallen = min(max(past_rough(fraction, looks) / COMING, 0.0), 1.0)
     return HASTY_THRESHOLD * (threshold / HASTY_THRESHOLD) ** fallen
 
 

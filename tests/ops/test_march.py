@@ -8,6 +8,7 @@ from nerf_app.ops import march as contract
 from nerf_app.ops.march import reference
 from nerf_app.sampling.contraction import Space
 from tests.parity import assert_close, runnable
+from tests.requires import requires
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,3 +141,16 @@ def test_every_backend_agrees_with_the_reference(backend, is_bounded, n_rays, ro
         assert_close(getattr(marched, name), getattr(truth, name), name)
     assert not used[int(used.sum()):].any()
     assert torch.equal(marched.t_starts[~used], marched.t_ends[~used])
+
+
+@requires("compiler")
+def test_what_was_made_of_a_grid_serves_until_the_grid_changes(monkeypatch):
+    cpp, packed = contract.IMPLEMENTATIONS["cpp"](), []
+    call = cpp.call
+    monkeypatch.setattr(cpp, "call", lambda kernel, *given: packed.append(kernel) or call(kernel, *given))
+    inputs = {**some_rays(20, torch.float32), "step": 0.03, "occupied": some_cells(), "space": Space(True), "max_samples": None}
+    for times in (1, 1, 2, 2):  # the grid was packed so often, afterwards
+        if times > packed.count("march_pack") > 0:
+            inputs["occupied"][:5] = ~inputs["occupied"][:5]
+        assert_close(cpp.march(**inputs).t_starts, reference.march(**inputs).t_starts, "t_starts")
+        assert packed.count("march_pack") == times

@@ -32,7 +32,7 @@ def interpreted_ops():
 
 
 def a_trainer(ops, monkeypatch, is_bounded=True, haze=None, scene=None, width=16):
-    """On the analytic ball, 64 rays in every step; without bounds, or with a weight of `haze`, the loss has three terms more."""
+    """On the analytic ball, 64 rays in every step; `haze` is the weight of all further terms, None what each has by itself."""
     monkeypatch.setattr(loop, "MOST_RAYS", RAYS)
     weights = {} if haze is None else dict.fromkeys(("losses.distortion", "losses.closeness", "losses.emptiness"), haze)
     config = small_config(STEPS, SIZES | weights | {"field.hidden_width": width})

@@ -5,7 +5,7 @@ import pytest
 
 from nerf_app.training import schedule
 from nerf_app.training.schedule import (
-    ALL_COUNTS,
+    COMING,
     DETAILS_BEGIN,
     ENOUGH_LOOKS,
     FALL_BEGINS,
@@ -125,14 +125,16 @@ def test_rays_begin_with_long_steps_and_end_with_those_of_the_lattice():
 
 
 def test_while_most_pixels_were_never_looked_at_details_do_not_count():
-    for looks, rays, threshold in ((0.0, 1, HASTY_THRESHOLD), (0.9 * ENOUGH_LOOKS, 1, HASTY_THRESHOLD), (ENOUGH_LOOKS, 2, 0.001)):
-        assert rays_of_pixel(1.0, looks) == rays and threshold_wanted(0.001, 1.0, looks) == threshold
+    for looks, rays, threshold in ((0.0, 1, HASTY_THRESHOLD), (0.9, 1, HASTY_THRESHOLD), (1.0, 2, HASTY_THRESHOLD),
+                                   (1.0 + 0.5 * COMING, 2, math.sqrt(0.001 * HASTY_THRESHOLD)), (1.0 + COMING, 2, 0.001)):
+        looks *= ENOUGH_LOOKS
+        assert rays_of_pixel(1.0, looks) == rays and threshold_wanted(0.001, 1.0, looks) == pytest.approx(threshold)
         assert rays_of_pixel(0.99 * DETAILS_BEGIN, looks) == 1
 
 
 def test_what_is_thin_counts_as_empty_until_details_are_looked_for():
-    times = 0.0, DETAILS_BEGIN, 0.5 * (DETAILS_BEGIN + ALL_COUNTS), ALL_COUNTS, 1.0
-    assert [threshold_wanted(0.001, fraction, ENOUGH_LOOKS) for fraction in times] == pytest.approx(
+    times = 0.0, DETAILS_BEGIN, (1 + 0.5 * COMING) * DETAILS_BEGIN, (1 + COMING) * DETAILS_BEGIN, 1.0
+    assert [threshold_wanted(0.001, fraction, 2 * ENOUGH_LOOKS) for fraction in times] == pytest.approx(
         [HASTY_THRESHOLD, HASTY_THRESHOLD, math.sqrt(0.001 * HASTY_THRESHOLD), 0.001, 0.001])
     for said in (0.0, HASTY_THRESHOLD, 0.02):  # all is sampled, as before, coarser: whoever asks for that has it throughout
         assert {threshold_wanted(said, fraction, ENOUGH_LOOKS) for fraction in times} == {said}

@@ -7,7 +7,7 @@
         near, far    [R] scene units along the ray, near > 0; a ray with far <= near (or NaN) gets no samples
         jitter       [R] in [0, 1): how far the ray's lattice is shifted, in steps; 0.5 when rendering
         step         length of a step on the lattice
-        occupied     [G, G, G] bool, z y x, over the unit cube
+        occupied     [G, G, G] bool, z y x, over the unit cube; what changes it must be torch, which counts its changes
         space        what lies where: see Space
         max_samples  room for samples, or None for as many as there are
 

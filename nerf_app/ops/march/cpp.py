@@ -10,8 +10,7 @@ from nerf_app.ops.march import Marched, Space
 from nerf_app.ops.native import call, plain
 from nerf_app.ops.shapes import check_shapes
 
-BITS = 32  # cells, or steps of a ray, that one word tells about
-BLOCK = 8  # cells along the edge of a block
+BITS, BLOCK = 32, 8  # cells, or steps, that one word tells about; cells along the edge of a block: kernel.cpp's BATCH, EDGE
 _packed = WeakTensorKeyDictionary()  # of grids that are still there
 
 
@@ -41,7 +40,7 @@ def march(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter
 def packed(occupied: Tensor) -> tuple[Tensor, Tensor]:
     """A bit for each cell, and whether anything is in or beside each block of cells; made once, for many batches of rays."""
     version, *tensors = _packed.get(occupied, (None,))
-    if version != occupied._version:  # which counts the changes in place
+    if version != occupied._version:  # which counts what torch changes in place
         size = len(occupied)
         tensors = (torch.empty(math.ceil(size**3 / BITS), dtype=torch.int32),
                    torch.empty([math.ceil(size / BLOCK)] * 3, dtype=torch.uint8))

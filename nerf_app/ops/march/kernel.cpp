@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int BATCH = 32;  // steps: the bits of a word
+constexpr int BATCH = 32;  // steps, or cells: the bits of a word; it and EDGE as march/cpp.py has them
 
 constexpr int EDGE = 8;  // of a block, in cells
 
