@@ -40,7 +40,9 @@ def flags(settings):
 def a_trainer(name, is_bounded=True):
     config = small_config(STEPS, TINY)
     ops = choose_backend(name, "cuda", 1)
-    return Trainer(RadianceModel(config, is_bounded, ops), PixelBatches(sphere_scene(size=8), ops), None, config)
+    trainer = Trainer(RadianceModel(config, is_bounded, ops), PixelBatches(sphere_scene(size=8), ops), None, config)
+    trainer.pixels_drawn = trainer.batches.n_pixels  # so that late steps mind details: the last two have one shape
+    return trainer
 
 
 def losses(trainer):
