@@ -80,13 +80,16 @@ class RadianceModel:
             tensors |= {"model.mirror": self.mirror.frame, "model.glass": self.mirror.is_glass.float()}
         return tensors if self.grid is None else tensors | {"model.occupancy": self.grid.values}
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes over the tensors of a scene file; shapes were checked against `saved_shapes` before."""
+    def load(self, tensors: dict[str, Tensor], threshold: float | None = None) -> None:
+        """Takes over the tensors of a scene file, and what its grid counted as occupied, if that is known.
+
+        Shapes were checked against `saved_shapes` before.
+        """
         self.parameters.flat.copy_(tensors["model.parameters"])
         if "model.mirror" in tensors:
             self.mirror = Mirror(tensors["model.mirror"].to(self.ops.device), tensors["model.glass"].to(self.ops.device) > 0)
         if self.grid is not None:
-            self.grid.load(tensors["model.occupancy"].to(self.ops.device))
+            self.grid.load(tensors["model.occupancy"].to(self.ops.device), threshold)
 
 
 def saved_shapes(config: "Config", n_photos: int) -> dict[str, set[tuple[int, ...]]]:

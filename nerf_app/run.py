@@ -126,9 +126,7 @@ def open_run(folder: str | Path, machine: MachineSettings = MachineSettings()) -
     _check_tensors(folder, tensors, header, config, is_resumed=False)
     ops = choose_backend(machine.backend, machine.device, machine.threads)
     model = RadianceModel(config, header.is_bounded, ops, header.n_training)
-    model.load(tensors)
-    if model.grid is not None:
-        model.grid.count_as_empty(header.progress.get(EMPTY) or config.sampling.grid_threshold)
+    model.load(tensors, header.progress.get(EMPTY))
     return Run(folder, config, model, header, note)
 
 
@@ -198,11 +196,10 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
         ops = _backend(config)
         batches, validation, is_open = photos_of(scene, config, ops)
         trainer = Trainer(RadianceModel(config, header.is_bounded, ops, header.n_training), batches, validation, config, is_open)
-        trainer.load(tensors, header.progress, header.step)
+        is_new = config.sampling.grid_threshold != before.sampling.grid_threshold
+        trainer.load(tensors, header.progress | ({EMPTY: None} if is_new else {}), header.step)
         if config.training.learning_rate != before.training.learning_rate:
             trainer.returns = 0  # their halving was of the other rate
-        if config.sampling.grid_threshold != before.sampling.grid_threshold and trainer.model.grid is not None:
-            trainer.model.grid.count_as_empty(config.sampling.grid_threshold)
         budget = Budget(config.training, ops.threads, header.seconds)
         if _limits(config) != _limits(before):
             trainer.reopen(budget.fraction(header.step))

@@ -43,20 +43,15 @@ class OccupancyGrid:
         size = self._size_after(0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
 
-    def load(self, values: Tensor) -> None:
-        """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell."""
+    def load(self, values: Tensor, threshold: float | None = None) -> None:
+        """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell; and above which it counts, if told."""
+        self.threshold = self.threshold if threshold is None else threshold
         self.values, self.open_cells = values.clone(), torch.arange(values.numel(), device=values.device)  # [C] that are asked
         if self.is_open is not None:
             is_open = adaptive_max_pool3d(self.is_open[None].float(), values.shape)[0] > 0
             self.values[~is_open] = 0.0
             self.open_cells = is_open.view(-1).nonzero()[:, 0]
         self._mark()
-
-    def count_as_empty(self, threshold: float) -> None:
-        """From now on, cells count as empty of which a step is no more opaque than that."""
-        if threshold != self.threshold:
-            self.threshold = threshold
-            self._mark()
 
     def restrict(self, is_open: Tensor) -> None:
         """Where not, [g, g, g] (z, y, x) over the unit cube, everything counts as empty for good."""

@@ -47,6 +47,11 @@ class Shape:
     step_length: float
     grid: int  # cells along an edge
 
+    @property
+    def pixels(self) -> int:
+        """R."""
+        return self.rays // self.rays_of_pixel
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -123,7 +128,7 @@ class CapturedStep:
         shape = self.shape(fraction)
         self.fill(shape, draws)
         trainer.steps_done += 1
-        trainer.pixels_drawn += shape.rays // shape.rays_of_pixel
+        trainer.pixels_drawn += shape.pixels
         trainer.rate = learning_rate(trainer.settings, fraction) * 0.5**trainer.returns
         set_control(self.control, trainer.steps_done, trainer.rate)
         self.run(shape)
@@ -144,10 +149,10 @@ class CapturedStep:
 
     def fill(self, shape: Shape, draws: Draws) -> None:
         """Draws rays and puts them where the graph looks for them."""
-        trainer, grid, pixels = self.trainer, self.trainer.model.grid, shape.rays // shape.rays_of_pixel
-        batch = trainer.batches.at(trainer.tiles.draw(draws, pixels), rays_of_pixel=shape.rays_of_pixel)
+        trainer, grid = self.trainer, self.trainer.model.grid
+        batch = trainer.batches.at(trainer.tiles.draw(draws, shape.pixels), rays_of_pixel=shape.rays_of_pixel)
         near, far = grid.space.limits(batch.rays.origins, batch.rays.directions)
-        background = draws.uniform(BACKGROUND, pixels)[:, :3].contiguous()
+        background = draws.uniform(BACKGROUND, shape.pixels)[:, :3].contiguous()
         new = Inputs(batch.rays.origins, batch.rays.directions, near, torch.where(batch.rays.is_valid, far, near),
                      draws.uniform(RAY_OFFSET, shape.rays)[:, 0].contiguous(), background,
                      torch.lerp(background, batch.rgb, batch.alpha[:, None]), self.emptiness * batch.is_empty, batch.counts,

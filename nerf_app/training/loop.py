@@ -297,9 +297,7 @@ class Trainer:
 
     def load(self, tensors: dict[str, Tensor], progress: dict[str, float | None], step: int) -> None:
         """Goes on from a saved state."""
-        self.model.load(tensors)
-        if progress.get(EMPTY) is not None:
-            self.model.grid.count_as_empty(progress[EMPTY])
+        self.model.load(tensors, progress.get(EMPTY))
         self.captured = None
         for moment, name in zip((self.first, self.second), OPTIMISER):
             moment.copy_(tensors[name])

@@ -150,8 +150,8 @@ KERNEL(march_pack)(const uint8_t* occupied, int size, uint32_t* bits, uint8_t* i
 
 // Which steps of each ray are kept: a bit each, `words` words of 32 for a ray, all of them written; and how many they are.
 KERNEL(march_find)(const float* origins, const float* directions, const float* near, const float* far, const float* jitter,
-                   int64_t n_rays, float step, const uint32_t* cells, const uint8_t* is_near, int size, int is_bounded, uint32_t* bits,
-                   int64_t words, int64_t* counts) {
+                   int64_t n_rays, float step, const uint32_t* cells, const uint8_t* is_near, int size, int is_bounded,
+                   uint32_t* bits, int64_t words, int64_t* counts) {
     const Grid grid{size, is_bounded != 0, cells, is_near};
     const int span = span_of(grid, step), stride = span > 0 ? span : BATCH;
     const int64_t chunks = tasks_for(n_rays, 64);
