@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nerf_app.fields.shading import coded
+from nerf_app.fields.shading import Surface, coded
 from nerf_app.model import RadianceModel
 from nerf_app.rays import Rays, cast_rays
 from nerf_app.render import Rendering, distance_of_light, over
@@ -24,16 +24,19 @@ NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a camera sees. Unknown (less than half opaque, or outside the lens) is NaN in the depths, 0 in normals."""
+    """What a camera sees. Unknown (less than half opaque, or outside the lens) is NaN in the depths, 0 in normals.
+
+    Depths and normals that were not asked for are None.
+    """
 
     rgb: np.ndarray  # [H, W, 3] float32 0...1, in front of the background
     alpha: np.ndarray  # [H, W] float32
-    z_depth: np.ndarray  # [H, W] float32, along the camera's axis, to the surface (see surface_distance)
-    range: np.ndarray  # [H, W] float32, the same along the ray
-    mean_range: np.ndarray  # [H, W] float32, along the ray, to where the light is stopped on average
-    confidence: np.ndarray  # [H, W] float32: the part of the light that is stopped within NEARBY of the range
     is_seen: np.ndarray  # [H, W] bool: False where the lens does not say what the pixel sees
-    normals: np.ndarray | None  # [H, W, 3] float32 unit vectors, world axes
+    z_depth: np.ndarray | None = None  # [H, W] float32, along the camera's axis, to the surface (see surface_distance)
+    range: np.ndarray | None = None  # [H, W] float32, the same along the ray
+    mean_range: np.ndarray | None = None  # [H, W] float32, along the ray, to where the light is stopped on average
+    confidence: np.ndarray | None = None  # [H, W] float32: the part of the light that is stopped within NEARBY of the range
+    normals: np.ndarray | None = None  # [H, W, 3] float32 unit vectors, world axes
     parts: "Parts | None" = None  # of a reflective field
 
 
@@ -46,29 +49,38 @@ class Parts:
     roughness: np.ndarray  # [H, W] float32 0...1
 
 
+@torch.no_grad()
 def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.ndarray, *,
                    background: tuple[float, float, float] = (1, 1, 1), scene_units_per_unit: float = 1.0,
-                   with_normals: bool = False, are_edges_smooth: bool = True) -> Picture:
+                   with_depths: bool = True, with_normals: bool = False, are_edges_smooth: bool = True) -> Picture:
     """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`.
 
     Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle.
     """
     view = _View(model, camera, scene_from_camera, background)
     pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
-    with torch.no_grad():
-        values = view.in_chunks(pixels, lambda chunk: _values(*view.look(chunk, (0.0, 0.0), with_normals), view,
-                                                              scene_units_per_unit))  # [P, 12, or 19 with parts]
-        if are_edges_smooth:
-            edges = _edges(values[:, :4].view(camera.height, camera.width, 4)) & (values[:, 8] > 0)
-            if edges.any():
-                others = view.in_chunks(pixels[edges.to(pixels.device)], view.around)  # [E, 4]
-                values[edges, :4] = (values[edges, :4] + others) / (1 + len(AROUND))
+
+    def through_middles(chunk: torch.Tensor) -> torch.Tensor:
+        """[R, 5] colours, opacity, whether they are known; [R, 4] depths, [R, 3] normals, [R, 7] parts, if there are any."""
+        rays, seen = view.look(chunk, (0.0, 0.0), with_normals)
+        columns = [view.colours(seen), rays.is_valid[:, None]]
+        columns += [_depths(rays, seen, model, scene_units_per_unit)] if with_depths else []
+        columns += [seen.normals] if with_normals else []
+        return torch.cat(columns + ([] if seen.surface is None else [_parts(seen.surface)]), 1)
+
+    values = view.in_chunks(pixels, through_middles)
+    if are_edges_smooth:
+        edges = _edges(values[:, :4].view(camera.height, camera.width, 4)) & (values[:, 4] > 0)
+        if edges.any():
+            others = view.in_chunks(pixels[edges.to(pixels.device)], view.around)  # [E, 4]
+            values[edges, :4] = (values[edges, :4] + others) / (1 + len(AROUND))
     values = values.numpy().reshape(camera.height, camera.width, -1).astype(np.float32)
-    alpha, z_depth, distance, mean, confidence, is_valid = np.moveaxis(values[..., 3:9], 2, 0)
-    normals = _unit_or_zero(values[..., 9:12], alpha) if with_normals else None
-    surface = values[..., 12:].clip(0.0, 1.0)
-    parts = Parts(surface[..., :3], surface[..., 3:6], surface[..., 6]) if surface.shape[2] else None
-    return Picture(values[..., :3].clip(0.0, 1.0), alpha, z_depth, distance, mean, confidence, is_valid > 0, normals, parts)
+    colours, depths, normals, surface = np.split(values, np.cumsum([5, 4 * with_depths, 3 * with_normals]), 2)
+    surface = surface.clip(0.0, 1.0)
+    alpha = colours[..., 3]
+    return Picture(colours[..., :3].clip(0.0, 1.0), alpha, colours[..., 4] > 0, *np.moveaxis(depths, 2, 0),
+                   normals=_unit_or_zero(normals, alpha) if with_normals else None,
+                   parts=Parts(surface[..., :3], surface[..., 3:6], surface[..., 6]) if surface.shape[2] else None)
 
 
 class _View:
@@ -110,16 +122,18 @@ class _View:
         return torch.cat([over(seen, self.paper), seen.opacity[:, None]], 1)
 
 
-def _values(rays: Rays, seen: Rendering, view: _View, scene_units_per_unit: float) -> torch.Tensor:
-    """[R, 12] what a picture says of each pixel, in the order of its fields; with a surface's parts [R, 19]."""
-    normals = torch.zeros_like(seen.rgb) if seen.normals is None else seen.normals
-    surface_at = surface_distance(seen, view.model)  # [R] scene units
+def _depths(rays: Rays, seen: Rendering, model: RadianceModel, scene_units_per_unit: float) -> torch.Tensor:
+    """[R, 4] the depths of a picture and their confidence, in the order of its fields."""
+    surface_at = surface_distance(seen, model)  # [R] scene units
     distance = surface_at / scene_units_per_unit
     mean = torch.where(distance.isnan(), distance, seen.distance / scene_units_per_unit)
-    surface = seen.surface
-    parts = [] if surface is None else [coded(surface.diffuse), coded(surface.specular), surface.roughness[:, None]]
-    return torch.cat([view.colours(seen), (distance * rays.z_per_distance)[:, None], distance[:, None], mean[:, None],
-                      _light_near(surface_at, seen, view.model), rays.is_valid[:, None], normals, *parts], 1)
+    return torch.cat([(distance * rays.z_per_distance)[:, None], distance[:, None], mean[:, None],
+                      _light_near(surface_at, seen, model)], 1)
+
+
+def _parts(surface: Surface) -> torch.Tensor:
+    """[R, 7] what the colours are made of, in the order of the fields of Parts."""
+    return torch.cat([coded(surface.diffuse), coded(surface.specular), surface.roughness[:, None]], 1)
 
 
 def _edges(colours: torch.Tensor) -> torch.Tensor:

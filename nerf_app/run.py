@@ -91,7 +91,7 @@ class Run:
         return self.model.ops
 
     def render(self, camera: Camera | View, world_from_camera: np.ndarray | None = None,
-               background: str | tuple[float, float, float] = "white", *, with_normals: bool = False,
+               background: str | tuple[float, float, float] = "white", *, with_depths: bool = True, with_normals: bool = False,
                are_edges_smooth: bool = True) -> Picture:
         """What the camera sees from a pose [4, 4] in input coordinates (OpenGL camera axes); depths in input units.
 
@@ -106,8 +106,8 @@ class Run:
         colour = COLOURS[background] if isinstance(background, str) else background
         pose = self.normalisation.pose_to_scene(world_from_camera)
         return render_picture(self.model, camera, pose, background=colour,
-                              scene_units_per_unit=self.normalisation.scale, with_normals=with_normals,
-                              are_edges_smooth=are_edges_smooth)
+                              scene_units_per_unit=self.normalisation.scale, with_depths=with_depths,
+                              with_normals=with_normals, are_edges_smooth=are_edges_smooth)
 
     def mesh(self, plan: Any = None, out: str | Path | None = None, scene: Scene | None = None) -> Any:
         """The textured `Mesh` in input coordinates, written to `out` (.glb, .obj, .ply) as well where that is given.
@@ -224,7 +224,7 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
             break
         view = scene.views[indices[place]]
         pixels, ignored = scene.photos.picture(indices[place])
-        photo, picture = on_white(pixels), run.render(view.camera, view.world_from_camera)
+        photo, picture = on_white(pixels), run.render(view, with_depths=False)
         ignored = ~picture.is_seen if ignored is None else ignored.numpy() | ~picture.is_seen
         photos.append({"path": view.name, "psnr": psnr(picture.rgb, photo, ignored), "ssim": ssim(picture.rgb, photo, ignored)})
         if on_photo is not None:

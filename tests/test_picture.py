@@ -97,7 +97,15 @@ def test_a_picture_has_the_shapes_and_the_type_it_promises(model):
     assert seen.is_seen.shape == (14, 18) and seen.is_seen.dtype == bool and seen.is_seen.all()
     for name, shape in shapes.items():
         assert getattr(seen, name).shape == shape and getattr(seen, name).dtype == np.float32, name
-    assert render_picture(model, CAMERA, POSE).normals is None
+
+
+def test_what_was_not_asked_for_is_none_and_changes_nothing_else(model):
+    whole = vars(render_picture(model, CAMERA, POSE, with_normals=True))
+    colours = vars(render_picture(model, CAMERA, POSE, with_depths=False))
+    depths = {"z_depth", "range", "mean_range", "confidence"}
+    assert {name for name, value in colours.items() if value is None} == depths | {"normals", "parts"}
+    for name in ("rgb", "alpha", "is_seen"):
+        assert np.array_equal(colours[name], whole[name]), name
 
 
 def test_depths_are_known_exactly_where_more_than_half_is_stopped_and_normals_are_unit_vectors_there(model):

@@ -21,7 +21,7 @@ from nerf_app.config import Config, from_yaml, read_preset, to_yaml
 from nerf_app.errors import DataError, ResourceError, UsageError
 from nerf_app.scene.load import load_scene
 from nerf_app.settings import MachineSettings
-from nerf_app.training import schedule
+from nerf_app.training import loop, schedule
 from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
 from nerf_app.training.schedule import HASTY_THRESHOLD
 from tests.requires import requires
@@ -157,6 +157,7 @@ def test_resuming_again_and_again_is_the_same_as_never_having_stopped(tmp_path, 
 
 def test_a_run_is_seen_and_goes_on_with_what_counted_as_empty_when_it_was_saved(tmp_path, scene, monkeypatch):
     monkeypatch.setattr(schedule, "ENOUGH_LOOKS", 0.05)
+    monkeypatch.setattr(loop, "MISSED", -1.0)  # whatever is left out is missed
     config = small_config(20, {"sampling.grid_threshold": 1e-6, "training.plateau": 1.0})
     train_until(8, scene, config, tmp_path / "run")
     model = runs.open_run(tmp_path / "run", MachineSettings(backend="reference", threads=1)).model

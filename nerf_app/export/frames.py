@@ -122,7 +122,8 @@ def _drawn(run: "Run", path: CameraPath, folder: Path, request: Request, channel
         names = {channel: folder / channel / f"{i:05d}.png" for channel in channels}
         pictures = {channel: read_png(name) for channel, name in names.items()}
         if not all(_is_whole(pixels, one.camera) for pixels in pictures.values()):
-            picture = run.render(one.camera, one.world_from_camera, colour, with_normals="normals" in channels)
+            picture = run.render(one.camera, one.world_from_camera, colour, with_depths="depth" in channels,
+                                 with_normals="normals" in channels)
             pictures = {channel: CHANNELS[channel](picture, paper, request.depth) for channel in channels}
             for channel, name in names.items() if is_stored else ():
                 write_png(pictures[channel], name)

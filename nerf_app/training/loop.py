@@ -27,6 +27,7 @@ from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
 from nerf_app.training.losses import added_loss, mean_that_counts, photo_loss
 from nerf_app.training.metrics import decibel
 from nerf_app.training.schedule import (
+    HASTY_THRESHOLD,
     Budget,
     learning_rate,
     levels_wanted,
@@ -52,6 +53,7 @@ VALIDATION_COST = 0.25  # samples looked at for validation, at most, for each sa
 FEWEST_VALIDATIONS = 3  # before training may stop on a plateau
 BETTER = 0.02  # decibel: less is no progress
 BAD_STEPS = 10  # in a row, until training goes back to the best state so far, with half the learning rate
+MISSED = 0.1  # decibel: what costs pictures less is not missed
 MOST_RETURNS = 3  # in a run, until training gives up
 EMPTY = "grid_threshold"  # among what is told of the progress
 OPTIMISER, GOOD, ERRORS = ("optimiser.first", "optimiser.second"), "good.parameters", "training.errors"
@@ -273,6 +275,16 @@ class Trainer:
             self._remember()
         return Validated(self.steps_done, fraction, psnr, ssim)
 
+    def settle(self) -> None:
+        """After the last step: what is so thin that the validation photos do not miss it counts as empty, for faster pictures."""
+        grid = self.model.grid
+        if grid is None or self.validation is None or not 0.0 < grid.threshold < HASTY_THRESHOLD:
+            return
+        trained, whole = grid.threshold, self.validation.score(self.model)[0]
+        grid.load(grid.values, HASTY_THRESHOLD)
+        if not self.validation.score(self.model)[0] > whole - MISSED:  # photos that say nothing miss everything
+            grid.load(grid.values, trained)
+
     @property
     def is_on_plateau(self) -> bool:
         """Whether the validation score stood still for the part of the budget that the settings name."""
@@ -342,8 +354,10 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
         if validated is not None:
             yield validated
         yield Stepped(step, fraction, budget.seconds, budget.seconds_left(step), loss, decibel(error), rays, samples)
-    if reason != "interrupted" and trainer.bad_steps >= BAD_STEPS:  # not one good step since it went back
-        raise trainer.diverged()
+    if reason != "interrupted":
+        if trainer.bad_steps >= BAD_STEPS:  # not one good step since it went back
+            raise trainer.diverged()
+        trainer.settle()
     yield Finished(trainer.steps_done, budget.seconds, reason)
 
 

@@ -46,7 +46,8 @@ class BallRun:
     def header(self):
         return SimpleNamespace(applied_transform=self.applied_transform)
 
-    def render(self, camera, world_from_camera, background=(1.0, 1.0, 1.0), *, with_normals=False, are_edges_smooth=True):
+    def render(self, camera, world_from_camera, background=(1.0, 1.0, 1.0), *, with_depths=True, with_normals=False,
+               are_edges_smooth=True):
         if self.fails_at is not None and len(self.rendered) == self.fails_at:
             raise KeyboardInterrupt
         self.rendered.append((camera, background))
@@ -63,8 +64,9 @@ class BallRun:
         normals = np.where(is_hit[..., None], (origin + np.nan_to_num(distance)[..., None] * directions) / self.radius, 0.0)
         alpha = is_hit.astype(np.float32)
         rgb = alpha[..., None] * 0.5 + (1 - alpha[..., None]) * np.asarray(background)
-        return SimpleNamespace(rgb=rgb.astype(np.float32), alpha=alpha, z_depth=(distance / lengths).astype(np.float32),
-                               range=distance.astype(np.float32), is_seen=np.ones_like(is_hit),
+        return SimpleNamespace(rgb=rgb.astype(np.float32), alpha=alpha, is_seen=np.ones_like(is_hit),
+                               z_depth=(distance / lengths).astype(np.float32) if with_depths else None,
+                               range=distance.astype(np.float32) if with_depths else None,
                                normals=normals.astype(np.float32) if with_normals else None)
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from nerf_app.training.batches import PixelBatches
 from nerf_app.training.events import Finished, Note, Saved, Stepped, Validated
 from nerf_app.training.loop import (
     BAD_STEPS,
+    EMPTY,
     FEWEST_VALIDATIONS,
     GOOD,
     MOST_RETURNS,
@@ -28,7 +30,7 @@ from nerf_app.training.loop import (
     VALIDATIONS,
     Trainer,
 )
-from nerf_app.training.schedule import GROWTH, Budget, rays_of_pixel, threshold_wanted
+from nerf_app.training.schedule import GROWTH, HASTY_THRESHOLD, Budget, rays_of_pixel, threshold_wanted
 from nerf_app.training.tiles import UNKNOWN, Tiles
 from nerf_app.training.validation import Validation
 from tests.sphere import SHARP, TINY_NERF, small_config, sphere_scene
@@ -105,6 +107,20 @@ def test_late_in_training_pixels_are_seen_along_two_rays_and_thin_haze_is_sample
     thin, refreshed = trainer.model.sampling.grid_threshold, [step - step % STEPS_PER_REFRESH for step in range(10)]
     assert thresholds == tuple(threshold_wanted(thin, step / 10, looks[step]) for step in refreshed)
     assert thresholds[0] > thresholds[-1] == thin and rays[-1] == 2 * drawn[-1]
+
+
+@pytest.mark.parametrize("scores, is_missed", [((30.0, 29.95), False), ((30.0, 29.8), True), ((math.nan, math.nan), True)])
+def test_pictures_leave_out_thin_haze_that_the_validation_photos_do_not_miss(scores, is_missed, monkeypatch):
+    monkeypatch.setattr(schedule, "ENOUGH_LOOKS", 0.05)
+    trainer = make_trainer(10, {"sampling.grid_threshold": 1e-6})
+    list(events_of(trainer))
+    grid, trained = trainer.model.grid, trainer.model.sampling.grid_threshold
+    grid.load(grid.values, trained)
+    by_threshold = dict(zip((trained, HASTY_THRESHOLD), scores, strict=True))
+    trainer.validation = SimpleNamespace(score=lambda model: (by_threshold[model.grid.threshold], 1.0))
+    trainer.settle()
+    assert grid.threshold == trainer.progress()[EMPTY] == (trained if is_missed else HASTY_THRESHOLD)
+    assert torch.equal(grid.occupied, trainer.model.ops.occupancy.mark(grid.values, grid.threshold))
 
 
 def test_the_hash_grid_learns_the_ball_in_some_hundred_steps():
