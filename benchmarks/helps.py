@@ -26,6 +26,7 @@ HELPS = {
     "steps twice as long": {"sampling.steps": 384},
     "largest errors left out": {"losses.trimmed": 0.1},
     "exposures fitted": {"photos.exposure": "affine"},
+    "codes fitted": {"photos.exposure": "code"},
     "poses refined": {"photos.refine_poses": True},
     "none of them": {"losses.distortion": 0.0, "losses.closeness": 0.0, "sampling.least_views": 0},
 }

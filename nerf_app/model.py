@@ -43,18 +43,22 @@ class RadianceModel:
         self.grid = OccupancyGrid(config.sampling, self.space, ops) if config.sampling.kind == "occupancy" else None
         self.mirror: Mirror | None = None
 
-    def passes(self, rays: Rays, draws: Draws | None, *, with_normals: bool = False) -> Iterator[Rendering]:
-        """One rendering after the other, each better sampled than the one before; training supervises all of them."""
+    def passes(self, rays: Rays, draws: Draws | None, *, with_normals: bool = False,
+               codes: Tensor | None = None) -> Iterator[Rendering]:
+        """One rendering after the other, each better sampled than the one before; training supervises all of them.
+
+        With the photos' codes [V, CODE_WIDTH], each ray shows the colours of its own photo.
+        """
         pieces = split(rays, self.mirror)
         rays, limits = pieces.rays, pieces.limits
         if self.grid is not None:
             samples = OccupancySampler(self.grid).sample(rays, draws, limits)
         else:
             samples = spread_evenly(rays, self.space, self.sampling.coarse_samples, draws, limits)
-            coarse = render_samples(rays, samples, self.fields[0], self.space, self.ops)
+            coarse = render_samples(rays, samples, self.fields[0], self.space, self.ops, codes=codes)
             yield self._whole(pieces, coarse, draws)
             samples = resample(rays, samples, coarse.weights, self.sampling.fine_samples, draws)
-        seen = render_samples(rays, samples, self.fields[-1], self.space, self.ops, with_normals=with_normals)
+        seen = render_samples(rays, samples, self.fields[-1], self.space, self.ops, with_normals=with_normals, codes=codes)
         yield self._whole(pieces, seen, draws)
 
     def _whole(self, pieces: Pieces, seen: Rendering, draws: Draws | None) -> Rendering:

@@ -1,4 +1,4 @@
-"""PHOTO → what is fitted along with it: its exposure and its camera's pose. Neutral at first, and in the mean of all photos.
+"""PHOTO → what is fitted along with it: its exposure or code, and its camera's pose. Neutral at first, and in the mean of all.
 
 The numbers are parameters like all others, in units in which one learning rate suits everybody. New views are rendered
 without them: the mean keeps the field's colours those of the photos, and its place the cameras' own.
@@ -13,14 +13,15 @@ from nerf_app.fields.parameters import Parameters
 from nerf_app.render import Rendering
 from nerf_app.training.settings import PhotoSettings
 
-EXPOSURE, POSE = "photos.exposure", "photos.pose"
+EXPOSURE, CODE, POSE = "photos.exposure", "photos.code", "photos.pose"
+CODE_WIDTH = 16  # numbers
 EXPOSURE_UNIT = 0.1  # of the colours' range
 POSE_UNIT = 0.02  # radians, and scene units
 
 
 def fit_shapes(settings: PhotoSettings, n_photos: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of so many training photos."""
-    shapes = {EXPOSURE: (n_photos, 3, 4)} if settings.exposure == "affine" else {}
+    shapes = {"none": {}, "affine": {EXPOSURE: (n_photos, 3, 4)}, "code": {CODE: (n_photos, CODE_WIDTH)}}[settings.exposure]
     return shapes | ({POSE: (n_photos, 6)} if settings.refine_poses else {})
 
 
@@ -31,8 +32,14 @@ class PhotoFit:
         """`poses` [V, 4, 4] float64, scene coordinates, as they were given."""
         self.given = poses
         self.exposure = parameters[EXPOSURE] if settings.exposure == "affine" else None  # [V, 3, 4]
+        self.code = parameters[CODE] if settings.exposure == "code" else None  # [V, CODE_WIDTH]
         self.pose = parameters[POSE] if settings.refine_poses else None  # [V, 6] turn about scene axes, shift
         self.together = similarities(poses) if settings.refine_poses else None  # [6 V, 7]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is fitted."""
+        return self.exposure is None and self.code is None and self.pose is None
 
     def poses(self) -> Tensor:
         """[V, 4, 4] float64, scene coordinates; differentiable where they are refined."""
@@ -43,6 +50,10 @@ class PhotoFit:
         turned = torch.linalg.matrix_exp(cross_matrices(moves[:, :3])) @ self.given[:, :3, :3]
         shifted = self.given[:, :3, 3:] + moves[:, 3:, None]
         return torch.cat([torch.cat([turned, shifted], 2), self.given[:, 3:]], 1)
+
+    def codes(self) -> Tensor | None:
+        """[V, CODE_WIDTH] by which the field tells the photos' colours apart, if it does."""
+        return None if self.code is None else self.code - self.code.mean(0)
 
     def photographed(self, rendering: Rendering, photos: Tensor) -> Rendering:
         """What the photos [R] would show of what is there: colours after each one's affine change."""

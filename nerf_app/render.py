@@ -28,12 +28,12 @@ class Rendering:
 
 
 def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
-                   *, with_normals: bool = False) -> Rendering:
-    """The field seen along rays; differentiable in the field's parameters and in the rays."""
+                   *, with_normals: bool = False, codes: Tensor | None = None) -> Rendering:
+    """The field seen along rays, with their photos' codes [V, CODE_WIDTH] if there are any; differentiable in all of them."""
     moves = torch.is_grad_enabled() and (rays.origins.requires_grad or rays.directions.requires_grad)
     by_slope = with_normals and field.shading is None  # a shading knows normals of its own
-    if field.nets is None or by_slope or moves:
-        sums, weights, normals = see(rays, samples, field, space, ops, by_slope)
+    if field.nets is None or by_slope or moves or codes is not None:
+        sums, weights, normals = see(rays, samples, field, space, ops, by_slope, codes)
     else:  # the same in one pass
         sums, weights = ops.field_step.see(rays.origins, rays.directions, samples, space, field.nets)
         normals = None
@@ -45,7 +45,7 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
 
 
 def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
-        with_normals: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        with_normals: bool, codes: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """NeRF, Eq. 3: [R, C + 2] red, green, blue, opacity and distance · opacity; [S] weights; [R, 3] normals if wanted."""
     positions = samples.positions(rays)  # [S, 3] scene coordinates
     if with_normals and not positions.requires_grad:
@@ -55,7 +55,9 @@ def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: B
     weights = ops.composite.render_weights(output.density, samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
 
     seen = (weights.detach() > SEEN).nonzero()[:, 0]
-    colours = field.colour(output.features.index_select(0, seen), rays.directions.index_select(0, samples.ray_indices[seen]))
+    seen_by = samples.ray_indices[seen]
+    seen_codes = None if codes is None else codes.index_select(0, rays.view_indices[seen_by])  # [S', CODE_WIDTH]
+    colours = field.colour(output.features.index_select(0, seen), rays.directions.index_select(0, seen_by), seen_codes)
     rgb = colours.new_zeros(len(positions), colours.shape[1]).index_copy(0, seen, colours)
 
     middles = 0.5 * (samples.t_starts + samples.t_ends)

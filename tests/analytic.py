@@ -35,7 +35,7 @@ class AnalyticField:
         points = self.space.from_unit(unit)
         return FieldOutput(self.density_fn(points), points)
 
-    def colour(self, features: Tensor, directions: Tensor) -> Tensor:
+    def colour(self, features: Tensor, directions: Tensor, codes: None = None) -> Tensor:
         return self.colour_fn(features)
 
 

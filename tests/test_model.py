@@ -104,6 +104,19 @@ def test_a_reflective_field_shows_the_same_in_one_pass_and_op_by_op():
     assert torch.allclose(whole.rgb, apart.rgb, atol=1e-6) and torch.allclose(whole.normals, apart.normals, atol=1e-5)
 
 
+@pytest.mark.parametrize("field, sampling", KINDS)
+def test_rays_show_the_colours_of_their_own_photos(field, sampling):
+    model, rays = make_model(field, sampling), replace(crossing_rays(30), view_indices=torch.arange(30) % 3)
+    model.parameters.flat.mul_(3.0)
+    codes = torch.zeros(3, 16)
+    codes[1] = 2.0
+    *_, neutral = model.passes(rays, None, codes=torch.zeros(3, 16))
+    *_, seen = model.passes(rays, None, codes=codes)
+    assert torch.allclose(neutral.rgb, model.render(rays).rgb, atol=1e-6)
+    differs, is_its = ((seen.rgb - neutral.rgb).abs() > 1e-5).any(1), rays.view_indices == 1
+    assert differs[is_its].any() and not differs[~is_its].any() and torch.equal(seen.opacity, neutral.opacity)
+
+
 def test_a_grid_of_fewer_levels_is_the_whole_one_with_zeros_in_the_others():
     model = make_model(appearance="reflective")
     field, unit = model.fields[0], torch.rand(20, 3)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from nerf_app.fields.encodings import Frequency, GaussianFourier, HashGrid, SphericalHarmonics
 from nerf_app.fields.encodings.hashgrid import hash_levels, table_shape
@@ -45,8 +46,11 @@ class RadianceField(Protocol):
     def density(self, unit: Tensor) -> FieldOutput:
         """[N, 3] in the unit cube -> density and features; differentiable by position."""
 
-    def colour(self, features: Tensor, directions: Tensor) -> Tensor:
-        """[N, C], [N, 3] unit vectors along the ray -> [N, 3] in 0...1, or [N, CHANNELS] of which a shading makes a colour."""
+    def colour(self, features: Tensor, directions: Tensor, codes: Tensor | None = None) -> Tensor:
+        """[N, C], [N, 3] unit vectors along the ray -> [N, 3] in 0...1, or [N, CHANNELS] of which a shading makes a colour.
+
+        Codes [N, K] of the photos that see it move the numbers of the direction: zeros are a view that nobody took.
+        """
 
     def slope(self, unit: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3] in the unit cube -> features [N, C], and the derivative by position [N, 3] of what grows with the density.
@@ -106,9 +110,10 @@ class HashGridField:
         hidden = self.mlp(self.encoding(unit), *self.density_net)  # [N, 16]
         return FieldOutput(ClampedExp.apply(hidden[:, 0]), hidden)
 
-    def colour(self, features: Tensor, directions: Tensor) -> Tensor:
+    def colour(self, features: Tensor, directions: Tensor, codes: Tensor | None = None) -> Tensor:
         """See RadianceField."""
         seen_from = self.directions(directions) if self.is_view_dependent else features.new_zeros(features.shape[0], SH_WIDTH)
+        seen_from = _moved(seen_from, codes)
         return torch.sigmoid(self.mlp(torch.cat([features, seen_from], 1), *self.colour_net)[:, :self.channels])
 
     @torch.no_grad()
@@ -172,9 +177,9 @@ class FrequencyField:
         features = torch.relu(self.mlp(joined, *self.upper))
         return halfway, joined, features, self.mlp(features, *self.head)
 
-    def colour(self, features: Tensor, directions: Tensor) -> Tensor:
+    def colour(self, features: Tensor, directions: Tensor, codes: Tensor | None = None) -> Tensor:
         """See RadianceField."""
-        seen_from = self.direction(directions if self.is_view_dependent else torch.zeros_like(directions))
+        seen_from = _moved(self.direction(directions if self.is_view_dependent else torch.zeros_like(directions)), codes)
         return torch.sigmoid(self.mlp(torch.cat([features, seen_from], 1), *self.branch))
 
     @torch.no_grad()
@@ -195,6 +200,11 @@ class FrequencyField:
         d_encoded = d_encoded + self.pull_back(fixed, torch.where(halfway > 0, d_halfway, 0), *self.lower)
         (slope,) = torch.autograd.grad(encoded, unit, d_encoded, create_graph=torch.is_grad_enabled())
         return hidden[:, 1:], slope
+
+
+def _moved(seen_from: Tensor, codes: Tensor | None) -> Tensor:
+    """A direction's numbers [N, D] and a photo's [N, K] in one: what is too long for the direction is left out."""
+    return seen_from if codes is None else seen_from + pad(codes, (0, seen_from.shape[1] - codes.shape[1]))
 
 
 def _shading_shapes(plan: FieldPlan, prefix: str) -> dict[str, tuple[int, ...]]:

@@ -84,7 +84,7 @@ def can_capture(trainer: "Trainer") -> bool:
     """Whether these steps are of the kind described above."""
     from nerf_app.ops.field_step.kernel_triton import WIDE, fits
     model, fit = trainer.model, trainer.fit
-    is_plain = fit.exposure is None and fit.pose is None and model.mirror is None and model.fields[-1].shading is None
+    is_plain = fit.is_idle and model.mirror is None and model.fields[-1].shading is None
     nets, trims = model.fields[-1].nets, trainer.losses.trimmed > 0
     return is_plain and not trims and model.grid is not None and nets is not None and fits(nets, WIDE)
 

@@ -187,7 +187,7 @@ class Trainer:
                   fraction: float) -> tuple[float, float, int]:
         trimmed = self.losses.trimmed if fraction > TRIMMING_BEGINS else 0.0
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
-        for rendering in self.model.passes(batch.rays, draws):
+        for rendering in self.model.passes(batch.rays, draws, codes=self.fit.codes()):
             rgb = batch.mean(over(self.fit.photographed(rendering, batch.rays.view_indices), batch.of_rays(background)))
             is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \
                 photo_loss(rgb, truth, batch.counts, trimmed)

@@ -19,8 +19,9 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class PhotoSettings:
-    exposure: str = setting("none", "fitted with each photo, and neutral in new views: none, or affine (a matrix and an offset of its colours)",
-                            choices=("none", "affine"))
+    exposure: str = setting("none", "fitted with each photo, and neutral in new views: none, affine (a matrix and an offset of its colours), "
+                                    "or code (16 numbers by which the field tells photos apart, where light differs from place to place)",
+                            choices=("none", "affine", "code"))
     refine_poses: bool = setting(False, "fit small corrections of the training photos' poses")
 
 

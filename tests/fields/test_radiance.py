@@ -91,11 +91,11 @@ def test_a_frequency_field_is_the_net_of_the_paper():
     encoded = Frequency(3, 3)(2 * unit - 1)
     halfway = torch.relu(dense("lower.1", torch.relu(dense("lower.0", encoded))))
     hidden = dense("head.0", torch.relu(dense("upper.0", torch.cat([halfway, encoded], 1))))
-    seen = torch.cat([hidden[:, 1:], Frequency(3, 2)(directions)], 1)
-    rgb = torch.sigmoid(dense("branch.1", torch.relu(dense("branch.0", seen))))
-    output = field.density(unit)
+    output, codes, seen_from = field.density(unit), torch.randn(9, 16, dtype=torch.float64), Frequency(3, 2)(directions)
     assert torch.allclose(output.density, torch.log1p(hidden[:, 0].exp()))
-    assert torch.allclose(field.colour(output.features, directions), rgb)
+    for code, moved in ((None, seen_from), (codes, seen_from + codes[:, :seen_from.shape[1]])):
+        rgb = torch.sigmoid(dense("branch.1", torch.relu(dense("branch.0", torch.cat([hidden[:, 1:], moved], 1)))))
+        assert torch.allclose(field.colour(output.features, directions, code), rgb)
 
 
 def test_a_hash_grid_field_is_a_table_and_two_nets():
@@ -104,13 +104,15 @@ def test_a_hash_grid_field_is_a_table_and_two_nets():
     ops = reference_ops()
     x = ops.hashgrid.encode(unit, values["field.table"], hash_levels(GRID, 3))
     hidden = torch.relu(x @ values["field.density_net.0"].T) @ values["field.density_net.1"].T
-    seen = torch.cat([hidden, ops.spherical_harmonics.spherical_harmonics(directions)], 1)
-    for layer in range(2):
-        seen = torch.relu(seen @ values[f"field.colour_net.{layer}"].T)
-    rgb = torch.sigmoid((seen @ values["field.colour_net.2"].T)[:, :3])
-    output = field.density(unit)
+    output, codes = field.density(unit), torch.randn(9, 16, dtype=torch.float64)
     assert torch.allclose(output.density, hidden[:, 0].exp())
-    assert torch.allclose(field.colour(output.features, directions), rgb)
+    seen_from = ops.spherical_harmonics.spherical_harmonics(directions)
+    for code, moved in ((None, seen_from), (codes, seen_from + codes)):
+        seen = torch.cat([hidden, moved], 1)
+        for layer in range(2):
+            seen = torch.relu(seen @ values[f"field.colour_net.{layer}"].T)
+        rgb = torch.sigmoid((seen @ values["field.colour_net.2"].T)[:, :3])
+        assert torch.allclose(field.colour(output.features, directions, code), rgb)
 
 
 @pytest.mark.parametrize("kind, encoding", KINDS)

@@ -56,9 +56,9 @@ def angles(views):
 @pytest.mark.slow
 def test_photos_of_different_exposures_are_told_apart_from_what_they_show(tmp_path):
     scene = with_exposures(SCENE)
-    plain, fitted = (runs.evaluate(trained(scene, tmp_path / kind, {"photos.exposure": kind}), SCENE)["psnr"]
-                     for kind in ("none", "affine"))
-    assert fitted > plain + 1.0
+    plain, *fitted = (runs.evaluate(trained(scene, tmp_path / kind, {"photos.exposure": kind}), SCENE)["psnr"]
+                      for kind in ("none", "affine", "code"))
+    assert min(fitted) > plain + 1.0, (plain, fitted)
 
 
 @pytest.mark.slow
