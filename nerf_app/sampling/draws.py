@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nerf_app.ops.backend import Backend
 
-PIXELS, BACKGROUND, RAY_OFFSET, COARSE, FINE, CELLS = range(6)  # what a number is for: each purpose has its own stream
+PIXELS, BACKGROUND, RAY_OFFSET, COARSE, FINE, CELLS, POINTS = range(7)  # what a number is for: each purpose has its own stream
 
 
 @dataclass(frozen=True)

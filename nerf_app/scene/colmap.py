@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from posixpath import join, normpath
 
+import numpy as np
+
 from nerf_app.errors import DataError
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.colmap_files import (
@@ -68,8 +70,10 @@ def read(path: Path, settings: SceneSettings) -> Listing:
         frames = tuple(frame for frame in frames if frame.split is not None)
     unposed = set(split_of) - {normpath(image.name) for image in images}
     notes = _notes(root, [(other, len(rows)) for other, rows in models], model, unposed)
-    return Listing(root=root, format=NAME, frames=frames, points=read_points(model), notes=(*notes, *repeats),
-                   dropped=tuple(dropped))
+    points = read_points(model)
+    return Listing(root=root, format=NAME, frames=frames, points=None if points is None else points.places,
+                   sightings=None if points is None else _sightings(root, folder, images, points.seen_by),
+                   notes=(*notes, *repeats), dropped=tuple(dropped))
 
 
 def write(listing: Listing, folder: Path) -> list[str]:
@@ -80,6 +84,12 @@ def write(listing: Listing, folder: Path) -> list[str]:
         if names:
             write_bytes(b"".join(os.fsencode(name) + b"\n" for name in names), folder / name)
     return []
+
+
+def _sightings(root: Path, folder: str, images: list[ImageRow], seen_by: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """The points by the names that frames have."""
+    names = {image.image_id: name_of(root, root / _stored_name(root, folder, image.name)) for image in images}
+    return {names[photo]: points for photo, points in seen_by.items() if photo in names}
 
 
 def _notes(root: Path, models: list[tuple[Path, int]], used: Path, unposed: set[str]) -> list[str]:

@@ -17,6 +17,7 @@ from nerf_app.scene.colmap_models import MODEL_NAMES, MODEL_SIZES
 from nerf_app.scene.paths import read_file, shown
 
 LARGEST_FILE = 4 << 30  # bytes
+MOST_ERROR, FEWEST_SIGHTINGS = 2.0, 3  # pixels at most, and photos at least, of a point that is sure of its place
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,19 @@ class CameraRow:
 class ImageRow:
     """One posed photo as stored: world-to-camera, camera axes right-down-forward."""
 
+    image_id: int
     name: str  # relative to the folder of photos
     camera_id: int
     quaternion: tuple[float, float, float, float]  # w x y z
     translation: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PointRows:
+    """The sparse points as stored."""
+
+    places: np.ndarray  # [M, 3] float64 input coordinates
+    seen_by: dict[int, np.ndarray]  # by image_id: [K] int64, rows of the sure ones that the photo sees
 
 
 def model_suffix(folder: Path) -> str | None:
@@ -61,13 +71,18 @@ def read_images(folder: Path) -> list[ImageRow]:
     return _text_images(folder / "images.txt")
 
 
-def read_points(folder: Path) -> np.ndarray | None:
-    """[M, 3] float64 sparse points in input coordinates; None where the model has no file of them."""
+def read_points(folder: Path) -> PointRows | None:
+    """The sparse points of a model; None where it has no file of them."""
     path = folder / f"points3D{model_suffix(folder)}"
     if not os.path.isfile(path):
         return None
-    points = _binary_points(_Bytes(path)) if path.suffix == ".bin" else _text_points(path)
-    return points[np.isfinite(points).all(1)]
+    rows = _binary_points(_Bytes(path)) if path.suffix == ".bin" else _text_points(path)
+    rows = [row for row in rows if np.isfinite(row[0]).all()]
+    sure = [(i, photos) for i, (_, error, photos) in enumerate(rows) if error <= MOST_ERROR and len(photos) >= FEWEST_SIGHTINGS]
+    photos = np.concatenate([np.empty(0, np.int64), *(photos for _, photos in sure)])
+    points = np.repeat(np.array([i for i, _ in sure], np.int64), [len(photos) for _, photos in sure])
+    places = np.array([place for place, _, _ in rows], np.float64).reshape(-1, 3)
+    return PointRows(places, {int(photo): points[photos == photo] for photo in np.unique(photos)})
 
 
 class _Bytes:
@@ -119,19 +134,20 @@ def _binary_cameras(file: _Bytes) -> dict[int, CameraRow]:
 def _binary_images(file: _Bytes) -> list[ImageRow]:
     images = []
     for _ in range(file.count(73)):
-        _, *pose, camera_id = file.take("I7dI")
-        images.append(ImageRow(file.text(), camera_id, tuple(pose[:4]), tuple(pose[4:])))
+        image_id, *pose, camera_id = file.take("I7dI")
+        images.append(ImageRow(image_id, file.text(), camera_id, tuple(pose[:4]), tuple(pose[4:])))
         file.skip(24 * file.count(24))  # the photo's own points
     return images
 
 
-def _binary_points(file: _Bytes) -> np.ndarray:
-    n_points = file.count(51)
-    points = np.empty((n_points, 3))
-    for i in range(n_points):
-        points[i] = file.take("Q3d3Bd")[1:4]
-        file.skip(8 * file.count(8))  # the photos that saw it
-    return points
+def _binary_points(file: _Bytes) -> list[tuple]:
+    """A place, its error and the photos that see it, for each point."""
+    rows = []
+    for _ in range(file.count(51)):
+        _, *place, _, _, _, error = file.take("Q3d3Bd")
+        track = file.take(f"{2 * file.count(8)}I")
+        rows.append((place, error, np.unique(np.array(track[::2], np.int64))))
+    return rows
 
 
 def _lines(path: Path) -> list[str]:
@@ -164,7 +180,7 @@ def _text_images(path: Path) -> list[ImageRow]:
         words = line.split(maxsplit=9)  # the name is the rest: it may hold spaces
         try:
             pose = [float(word) for word in words[1:8]]
-            images.append(ImageRow(words[9], int(words[8]), tuple(pose[:4]), tuple(pose[4:])))
+            images.append(ImageRow(int(words[0]), words[9], int(words[8]), tuple(pose[:4]), tuple(pose[4:])))
         except (ValueError, IndexError):
             raise _bad_line(path, line, "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME") from None
         points = next(lines, "").split()  # the photo's own points: empty where there are none, but never left out
@@ -173,18 +189,19 @@ def _text_images(path: Path) -> list[ImageRow]:
     return images
 
 
-def _text_points(path: Path) -> np.ndarray:
-    points = []
+def _text_points(path: Path) -> list[tuple]:
+    """A place, its error and the photos that see it, for each point."""
+    rows = []
     for line in _lines(path):
-        words = line.split(maxsplit=4)
+        words = line.split()
         if not words:
             continue
         try:
-            x, y, z = map(float, words[1:4])
-        except ValueError:
+            _, x, y, z, _, _, _, error = map(float, words[:8])
+            rows.append(([x, y, z], error, np.unique(np.array([int(word) for word in words[8::2]], np.int64))))
+        except (ValueError, OverflowError):
             raise _bad_line(path, line, "POINT3D_ID X Y Z R G B ERROR TRACK…") from None
-        points.append((x, y, z))
-    return np.array(points, np.float64).reshape(-1, 3)
+    return rows
 
 
 def _bad_line(path: Path, line: str, form: str) -> DataError:

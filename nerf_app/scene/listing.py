@@ -52,6 +52,7 @@ class Listing:
     frames: tuple[Frame, ...]
     up: np.ndarray | None = None  # [3] input coordinates; None: to be estimated from the cameras
     points: np.ndarray | None = None  # [M, 3] float64 sparse points
+    sightings: dict[str, np.ndarray] | None = None  # by a frame's name: [K] rows of the points that its photo shows for sure
     depth_range: tuple[float, float] | None = None  # nearest and farthest content, input units along the cameras' axes
     applied_transform: np.ndarray | None = None  # [3, 4]
     notes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -86,7 +87,8 @@ def load_scene(path: str | Path, settings: SceneSettings = DEFAULTS, splits: Map
         up = listing.up
     return Scene(path=Path(path), root=listing.root, format=listing.format, views=views, photos=loaded.photos,
                  normalisation=normalisation, is_bounded=is_bounded, up=up,
-                 points=listing.points, applied_transform=listing.applied_transform,
+                 points=listing.points, sightings=listing.sightings,
+                 applied_transform=listing.applied_transform,
                  notes=(_summary(candidates, how), *notes, *remarks), dropped=(*left_out, *broken))
 
 
@@ -147,7 +149,22 @@ def read_listing(path: Path, settings: SceneSettings) -> tuple[Listing, list[str
     if len(fitting) > 1:
         others = " and ".join(module.NAME for module in fitting[1:])
         notes.insert(0, f"read as {fitting[0].NAME}; {others} would fit as well")
-    return listing, notes
+    return _with_sightings(listing, path, fitting[1:], settings), notes
+
+
+def _with_sightings(listing: Listing, path: Path, others: Sequence[ModuleType], settings: SceneSettings) -> Listing:
+    """With the sparse points, and what photos see of them, of another description of the same photos at the same places."""
+    poses = {frame.name: frame.world_from_camera for frame in listing.frames}
+    for module in others if listing.sightings is None else ():
+        try:
+            other = module.read(path, settings)
+        except DataError:
+            continue
+        places = {frame.name: frame.world_from_camera for frame in other.frames}
+        if other.sightings and poses.keys() <= places.keys() and all(
+                np.allclose(poses[name], places[name], rtol=1e-5, atol=1e-6) for name in poses):
+            return replace(listing, points=other.points, sightings=other.sightings)
+    return listing
 
 
 def is_scene(path: Path) -> bool:

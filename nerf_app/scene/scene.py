@@ -80,6 +80,7 @@ class Scene:
     applied_transform: np.ndarray | None  # [3, 4] nerfstudio's, kept for exports
     notes: tuple[str, ...]  # what was found and decided, a line each
     dropped: tuple[Dropped, ...]
+    sightings: dict[str, np.ndarray] | None = None  # by a view's name: [K] rows of the points that its photo shows for sure
 
     def indices(self, split: str) -> list[int]:
         """Positions in `views` of one of the three splits."""

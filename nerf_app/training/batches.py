@@ -10,6 +10,7 @@ from nerf_app.ops.backend import Backend
 from nerf_app.rays import Rays, cast_rays
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import Scene
+from nerf_app.training.points import SparsePoints
 from nerf_app.training.tiles import Drawn
 
 # Pixels from the middle: one of these is where the first of a pixel's two rays goes; the second one goes to the other side.
@@ -60,6 +61,7 @@ class PixelBatches:
         self.beside = torch.tensor(BESIDE, device=device)
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
+        self.sparse = SparsePoints(scene, self.poses)
         self.points = None if scene.points is None else torch.tensor(scene.normalisation.to_scene(scene.points), device=device)
         self.sizes = torch.tensor([(view.camera.width, view.camera.height) for view in views])  # [V, 2] on the CPU
         self.n_pixels = int(self.sizes.prod(1).sum())

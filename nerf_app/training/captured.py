@@ -80,13 +80,14 @@ class Told:
     arrived: "torch.cuda.Event | None"  # None: there is nothing to wait for
 
 
-def can_capture(trainer: "Trainer") -> bool:
-    """Whether these steps are of the kind described above."""
+def can_capture(trainer: "Trainer", fraction: float) -> bool:
+    """Whether steps from now on are of the kind described above."""
     from nerf_app.ops.field_step.kernel_triton import WIDE, fits
     model, fit = trainer.model, trainer.fit
     is_plain = fit.is_idle and model.mirror is None and model.fields[-1].shading is None
-    nets, trims = model.fields[-1].nets, trainer.losses.trimmed > 0
-    return is_plain and not trims and model.grid is not None and nets is not None and fits(nets, WIDE)
+    nets = model.fields[-1].nets
+    has_more = trainer.losses.trimmed > 0 or trainer.weight_of_points(fraction) > 0
+    return is_plain and not has_more and model.grid is not None and nets is not None and fits(nets, WIDE)
 
 
 class CapturedStep:

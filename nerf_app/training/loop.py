@@ -24,7 +24,7 @@ from nerf_app.training.batches import Batch, PixelBatches
 from nerf_app.training.captured import CapturedStep, can_capture
 from nerf_app.training.coverage import open_cells
 from nerf_app.training.events import Event, Finished, Note, Stepped, Validated
-from nerf_app.training.losses import added_loss, mean_that_counts, photo_loss
+from nerf_app.training.losses import added_loss, mean_that_counts, photo_loss, weight_of
 from nerf_app.training.metrics import decibel
 from nerf_app.training.schedule import (
     HASTY_THRESHOLD,
@@ -103,7 +103,7 @@ class Trainer:
 
     def step(self, fraction: float) -> tuple[float, float, int, int]:
         """One step of the optimiser: loss, squared error, rays and samples of the step, or of the newest one known of."""
-        if self.captured is None and self.may_capture and self.model.ops.name == "triton" and can_capture(self):
+        if self.captured is None and self.may_capture and self.model.ops.name == "triton" and can_capture(self, fraction):
             self.captured = CapturedStep(self)
         if self.captured is not None:
             try:
@@ -187,6 +187,9 @@ class Trainer:
                   fraction: float) -> tuple[float, float, int]:
         trimmed = self.losses.trimmed if fraction > TRIMMING_BEGINS else 0.0
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
+        weight = self.weight_of_points(fraction)
+        if weight > 0.0:
+            loss = loss + weight * self.batches.sparse.loss(self.model, self.batches.poses, draws)
         for rendering in self.model.passes(batch.rays, draws, codes=self.fit.codes()):
             rgb = batch.mean(over(self.fit.photographed(rendering, batch.rays.view_indices), batch.of_rays(background)))
             is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \
@@ -200,6 +203,10 @@ class Trainer:
         if not (self.is_filling or self.losses.trimmed):  # only who believes an error looks at it again
             self.tiles.learn(batch.drawn.tile, squares)
         return float(loss.detach()), float(error), samples
+
+    def weight_of_points(self, fraction: float) -> float:
+        """How much it counts in the loss that light stops at the sparse points; 0 where none are known."""
+        return weight_of("points", self.losses, self.model) * self.batches.sparse.still_count(fraction)
 
     def _refresh(self, draws: Draws, fraction: float) -> None:
         grid = self.model.grid

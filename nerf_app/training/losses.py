@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HUBER = 0.1  # errors beyond this count linearly
 HAZE = {"distortion": 0.001, "closeness": 0.01}  # weights in unbounded space, where haze has room
+UNBOUNDED = HAZE | {"points": 0.05}
 CLEAR = 0.25  # part of the way from a lens to the scene's middle in which light costs something
 
 
@@ -81,13 +82,16 @@ TERMS = {"distortion": distortion, "closeness": closeness, "emptiness": emptines
 
 def weights_of(settings: LossSettings, model: RadianceModel) -> dict[str, float]:
     """The weight of each of TERMS that counts here."""
-    weights = {name: getattr(settings, name) for name in TERMS}
-    for name, weight in HAZE.items():
-        if weights[name] is None:
-            weights[name] = 0.0 if model.space.is_bounded else weight
+    weights = {name: weight_of(name, settings, model) for name in TERMS}
     if model.fields[-1].shading is None:
         weights["surface"] = 0.0
     return {name: weight for name, weight in weights.items() if weight}
+
+
+def weight_of(name: str, settings: LossSettings, model: RadianceModel) -> float:
+    """What a setting of that name says, or leaves to the space."""
+    weight = getattr(settings, name)
+    return weight if weight is not None else 0.0 if model.space.is_bounded else UNBOUNDED[name]
 
 
 def added_loss(rendering: Rendering, batch: "Batch", model: RadianceModel, settings: LossSettings) -> Tensor | float:

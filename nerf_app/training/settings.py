@@ -31,4 +31,5 @@ class LossSettings:
     distortion: float | None = setting(None, "weight of how far the light of a ray is spread along it, against haze; null: 0.001 in unbounded space, none in a box", low=0.0)
     closeness: float | None = setting(None, "weight of how close to a lens light stops, before a quarter of the way to the scene's middle, against clouds there; null: 0.01 in unbounded space, none in a box", low=0.0)
     emptiness: float = setting(0.01, "weight of light that is stopped where a photo is wholly transparent, against wisps before nothing", low=0.0)
+    points: float | None = setting(None, "weight of light that does not stop at the sparse points that a COLMAP model says a photo shows, falling to nothing in the first half of the training; null: 0.05 in unbounded space, none in a box", low=0.0)
     surface: float = setting(0.003, "reflective: weight of predicted normals that are not those of the density, or look away", low=0.0)

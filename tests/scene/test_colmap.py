@@ -1,5 +1,6 @@
 import os
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from nerf_app.errors import DataError
-from nerf_app.scene import colmap
+from nerf_app.scene import colmap, transforms
 from nerf_app.scene.camera import Lens
 from nerf_app.scene.colmap_files import read_cameras, read_images, read_points
 from nerf_app.scene.colmap_models import MODEL_NAMES, MODEL_SIZES, NOT_READ
 from nerf_app.scene.listing import StatedCamera
+from nerf_app.scene.load import read_listing
 from nerf_app.scene.settings import SceneSettings
 from tests.requires import requires
 
@@ -45,7 +47,7 @@ def write_binary(folder, photos=None, cameras=CAMERAS, points=POINTS, n_seen=2):
     (folder / "images.bin").write_bytes(data)
     data = struct.pack("<Q", len(points))
     for i, point in enumerate(points):
-        data += struct.pack("<Q3d3BdQ", i + 1, *point, 1, 2, 3, 0.5, i) + struct.pack("<II", 1, 0) * i
+        data += struct.pack("<Q3d3BdQ", i + 1, *point, 1, 2, 3, 0.5, i) + b"".join(struct.pack("<II", k + 1, 0) for k in range(i))
     (folder / "points3D.bin").write_bytes(data)
 
 
@@ -59,7 +61,8 @@ def write_text(folder, photos=None, cameras=CAMERAS, points=POINTS, seen=""):
         numbers = " ".join(repr(float(value)) for value in (*quaternion, *translation))
         lines += [f"{i + 1} {numbers} {camera} {name}", seen]
     (folder / "images.txt").write_text("# Image list\n#   POINTS2D[]\n" + "\n".join(lines) + "\n")
-    lines = [f"{i + 1} {x!r} {y!r} {z!r} 1 2 3 0.5" + " 1 0" * i for i, (x, y, z) in enumerate(points.tolist())]
+    lines = [f"{i + 1} {x!r} {y!r} {z!r} 1 2 3 0.5" + "".join(f" {k + 1} 0" for k in range(i))
+             for i, (x, y, z) in enumerate(points.tolist())]
     (folder / "points3D.txt").write_text("# Points\n" + "\n".join(lines) + "\n")
 
 
@@ -83,6 +86,7 @@ def check_listing(listing):
     assert frames["images/a (2) x.jpg"].camera == StatedCamera(
         600, 400, 500.0, 510.0, 301.0, 199.0, lens=Lens(radial=(0.1, 0.2, 0, 0), tangential=(0.01, 0.02)))
     np.testing.assert_array_equal(listing.points, POINTS)
+    assert {name: rows.tolist() for name, rows in listing.sightings.items()} == {f"images/{name}": [3, 4] for name in NAMES}
     assert (listing.format, listing.up, listing.notes) == ("colmap", None, ())
 
 
@@ -336,4 +340,41 @@ def test_models_that_pycolmap_writes_are_read_with_the_same_poses_and_points(tmp
             np.testing.assert_allclose(pose[:3, 3], image.projection_center(), atol=1e-12)
             np.testing.assert_allclose(-pose[:3, 2], image.viewing_direction(), atol=1e-12)
         expected = np.array(sorted(point.xyz.tolist() for point in model.points3D.values()))
-        np.testing.assert_allclose(sorted(read_points(tmp_path / form / "sparse/0").tolist()), expected, atol=1e-12)
+        points = read_points(tmp_path / form / "sparse/0").places
+        np.testing.assert_allclose(sorted(points.tolist()), expected, atol=1e-12)
+
+
+@requires("pycolmap")
+@pytest.mark.parametrize("form", ["bin", "txt"])
+def test_photos_have_seen_the_points_that_three_of_them_agree_on(tmp_path, form):
+    import pycolmap
+    options = pycolmap.SyntheticDatasetOptions(num_frames_per_rig=5, num_points3D=40, match_sparsity=0.4)
+    model = pycolmap.synthesize_dataset(options)
+    for number, point in model.points3D.items():
+        point.error = 3.0 if number % 5 == 0 else 1.0
+    (tmp_path / "sparse/0").mkdir(parents=True)
+    {"bin": model.write_binary, "txt": model.write_text}[form](str(tmp_path / "sparse/0"))
+    sure = {number for number, point in model.points3D.items()
+            if number % 5 and len({element.image_id for element in point.track.elements}) >= 3}
+    assert 0 < len(sure) < len(model.points3D)
+    listing = colmap.read(tmp_path, SETTINGS)
+    for image in model.images.values():
+        expected = {tuple(model.points3D[p.point3D_id].xyz) for p in image.points2D if p.has_point3D() and p.point3D_id in sure}
+        assert {tuple(point) for point in listing.points[listing.sightings[f"images/{image.name}"]]} == expected
+
+
+@pytest.mark.parametrize("moved, has_sightings", [(0.0, True), (0.01, False)])
+def test_sightings_serve_another_description_of_the_same_cameras(tmp_path, moved, has_sightings):
+    write_binary(tmp_path / "sparse/0")
+    add_photos(tmp_path, *(f"images/{name}" for name in NAMES))
+    listing = colmap.read(tmp_path, SETTINGS)
+    step = np.zeros((4, 4))
+    step[0, 3] = moved
+    frames = [replace(frame, world_from_camera=frame.world_from_camera + step) for frame in listing.frames]
+    transforms.write(replace(listing, frames=tuple(frames), points=None), tmp_path)
+    read, notes = read_listing(tmp_path, SETTINGS)
+    assert read.format == "transforms" and notes == ["read as transforms; colmap would fit as well"]
+    assert (read.sightings is not None) == has_sightings
+    if has_sightings:
+        np.testing.assert_array_equal(read.points, POINTS)
+        assert read.sightings.keys() == {frame.name for frame in read.frames}

@@ -1,0 +1,92 @@
+"""Sparse points: the rays towards them are the right ones, and light that stops there costs nothing."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from nerf_app.model import RadianceModel
+from nerf_app.ops.backend import choose_backend
+from nerf_app.sampling.draws import Draws
+from nerf_app.scene.lenses import CameraBatch
+from nerf_app.training import loop
+from nerf_app.training.batches import PixelBatches
+from nerf_app.training.loop import Trainer
+from nerf_app.training.points import ENDS, RAYS, REACH
+from nerf_app.training.schedule import Budget
+from tests.analytic import AnalyticField, AnalyticModel, orange, reference_ops
+from tests.sphere import CENTRE, RADIUS, small_config, sphere_scene
+
+SCENE = sphere_scene(n_views=9, size=24)
+OPS = reference_ops()
+
+
+def with_points(factor=1.0, seed=0):
+    """The ball's scene with points on a sphere `factor` times as large, each seen by the photos on its side, training or not."""
+    ways = np.random.default_rng(seed).normal(size=(300, 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    sightings = {view.name: np.flatnonzero(ways @ (view.world_from_camera[:3, 3] - CENTRE) > 1.4 * RADIUS)
+                 for view in SCENE.views}
+    return dataclasses.replace(SCENE, points=CENTRE + factor * RADIUS * ways, sightings=sightings)
+
+
+def test_rays_go_from_photos_to_points_that_these_see():
+    scene = with_points()
+    batches = PixelBatches(scene, OPS)
+    rays, distances = batches.sparse.draw(batches.poses, Draws(OPS, 0, 3))
+    assert rays.count == RAYS and rays.is_valid.all() and len(rays.view_indices.unique()) > 3
+    training = [scene.views[i] for i in scene.indices("train")]
+    ends = scene.normalisation.to_input((rays.origins + distances[:, None] * rays.directions).numpy())
+    poses = np.stack([training[view].world_from_camera for view in rays.view_indices])
+    local = ((ends - poses[:, :3, 3])[:, None] @ poses[:, :3, :3])[:, 0]
+    assert CameraBatch.from_cameras([view.camera for view in training]).project(rays.view_indices, torch.tensor(local))[2].all()
+    z = distances * rays.z_per_distance / scene.normalisation.scale
+    assert z.numpy() == pytest.approx(-local[:, 2], abs=1e-5)
+    for end, view in zip(ends, rays.view_indices):
+        assert np.linalg.norm(scene.points[scene.sightings[training[view].name]] - end, axis=1).min() < 1e-5
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.9, 1.2, 0.2])
+def test_light_costs_by_how_far_from_a_point_it_stops(factor):
+    """At the ball's front, with points on it, below it, and before it, where some rays pass the ball."""
+    batches, radius = PixelBatches(with_points(factor), OPS), RADIUS * SCENE.normalisation.scale
+    seen = AnalyticModel(AnalyticField(lambda points: 3000.0 * (points.norm(dim=1) < radius), orange), OPS, samples=1500)
+    model = SimpleNamespace(ops=OPS, passes=lambda rays, draws: iter([seen.render(rays)]))
+    rays, distances = batches.sparse.draw(batches.poses, Draws(OPS, 0, 0))
+    half = -(rays.origins * rays.directions).sum(1)
+    front = half - (half**2 - rays.origins.square().sum(1) + radius**2).sqrt()  # NaN beside the ball
+    near = (1.0 - (front - distances).abs() / (REACH * distances)).clamp(min=0.0).nan_to_num(0.0)
+    assert float(batches.sparse.loss(model, batches.poses, Draws(OPS, 0, 0))) == pytest.approx(1.0 - float(near.mean()), abs=0.01)
+
+
+def test_where_no_light_stops_all_of_it_is_missing():
+    batches = PixelBatches(with_points(), OPS)
+    empty = AnalyticModel(AnalyticField(lambda points: 0.0 * points[:, 0], orange), OPS)
+    model = SimpleNamespace(ops=OPS, passes=lambda rays, draws: iter([empty.render(rays)]))
+    assert float(batches.sparse.loss(model, batches.poses, Draws(OPS, 0, 0))) == 1.0
+
+
+@pytest.mark.parametrize("is_bounded, has_points, weight", [(False, True, 0.05), (True, True, 0.0), (False, False, 0.0)])
+def test_they_count_in_space_without_bounds_and_ever_less_until_half_of_the_budget(is_bounded, has_points, weight, monkeypatch):
+    scene = dataclasses.replace(with_points() if has_points else SCENE, is_bounded=is_bounded)
+    config = small_config(10)
+    model = RadianceModel(config, is_bounded, choose_backend("reference", "cpu", 1))
+    trainer = Trainer(model, PixelBatches(scene, model.ops), None, config)
+    assert trainer.weight_of_points(0.0) == weight and trainer.weight_of_points(ENDS / 2) == weight / 2
+    assert trainer.weight_of_points(ENDS) == trainer.weight_of_points(1.0) == 0.0
+    asked, loss = [], trainer.batches.sparse.loss
+    monkeypatch.setattr(trainer.batches.sparse, "loss", lambda *given: asked.append(trainer.steps_done) or loss(*given))
+    list(loop.train(trainer, Budget(trainer.settings, 1)))
+    assert asked == (list(range(5)) if weight else [])
+
+
+def test_a_field_learns_from_points_where_to_stop_light():
+    scene = dataclasses.replace(with_points(), is_bounded=False)
+    config = small_config(60, {"losses.points": 1.0})
+    model = RadianceModel(config, False, choose_backend("reference", "cpu", 1))
+    batches = PixelBatches(scene, model.ops)
+    before = float(batches.sparse.loss(model, batches.poses, Draws(OPS, 1, 0)).detach())
+    list(loop.train(Trainer(model, batches, None, config), Budget(config.training, 1)))
+    assert float(batches.sparse.loss(model, batches.poses, Draws(OPS, 1, 0)).detach()) < 0.5 * before
