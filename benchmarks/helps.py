@@ -22,13 +22,15 @@ HELPS = {
     "defaults": {},
     "no distortion loss": {"losses.distortion": 0.0},
     "light may stop close to lenses": {"losses.closeness": 0.0},
+    "sparse points say nothing": {"losses.points": 0.0},
     "no culling": {"sampling.least_views": 0},
+    "three photos must see a place": {"sampling.least_views": 3},
     "steps twice as long": {"sampling.steps": 384},
     "largest errors left out": {"losses.trimmed": 0.1},
     "exposures fitted": {"photos.exposure": "affine"},
     "codes fitted": {"photos.exposure": "code"},
     "poses refined": {"photos.refine_poses": True},
-    "none of them": {"losses.distortion": 0.0, "losses.closeness": 0.0, "sampling.least_views": 0},
+    "none of them": {"losses.distortion": 0.0, "losses.closeness": 0.0, "sampling.least_views": 0, "losses.points": 0.0},
 }
 HEAD = "| set | row | PSNR | SSIM | steps | rays a step | samples a ray | machine |\n|---|---|---|---|---|---|---|---|"
 

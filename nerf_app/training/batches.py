@@ -62,7 +62,6 @@ class PixelBatches:
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
         self.sparse = SparsePoints(scene, self.poses)
-        self.points = None if scene.points is None else torch.tensor(scene.normalisation.to_scene(scene.points), device=device)
         self.sizes = torch.tensor([(view.camera.width, view.camera.height) for view in views])  # [V, 2] on the CPU
         self.n_pixels = int(self.sizes.prod(1).sum())
         self.widths = self.sizes[:, 0].to(device)

@@ -1,7 +1,4 @@
-"""PHOTOS → THE SPACE THEY SEE: what too few of them look at is not learned from them, and could only float there.
-
-A photo sees nothing before its first sparse points: what one photo alone puts close to its lens, no other denies.
-"""
+"""PHOTOS → THE SPACE THEY SEE: what too few of them look at is not learned from them, and could only float there."""
 
 import math
 
@@ -15,20 +12,16 @@ from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.settings import SamplingSettings
 from nerf_app.training.batches import PixelBatches
 
-PHOTOS_PER_VIEW = 4  # of few photos one may be all that sees a corner: so many must there be for each that is asked for
 CELLS = 64  # along an edge of the unit cube
 MOST_EDGE, MOST_RAYS = 40, 200_000  # rays along an edge of a photo, closer together than cells; and of all photos
 STEP = 1.0 / CELLS  # of the lattice, scene units: about half a cell
-NEAREST, CLEARANCE = 0.01, 0.8  # part of a photo's sparse points that may be wrong, and of the way to the next one that is empty
-FEWEST_POINTS, MOST_POINTS = 50, 20_000  # in a photo, to judge by them; of a scene
 
 
 def open_cells(batches: PixelBatches, space: Space, ops: Backend, sampling: SamplingSettings) -> Tensor | None:
     """Which cells of the unit cube enough photos have in sight, [CELLS, CELLS, CELLS] bool, z y x; None: none is left out."""
     if space.is_bounded or not sampling.least_views or sampling.kind != "occupancy":
         return None
-    least_views = min(sampling.least_views, max(1, len(batches.poses) // PHOTOS_PER_VIEW))
-    is_open = views_of_cells(batches, space, ops) >= least_views
+    is_open = views_of_cells(batches, space, ops) >= sampling.least_views
     return is_open if is_open.any() else None  # photos that have nothing in common: let each keep what it sees
 
 
@@ -45,7 +38,6 @@ def views_of_cells(batches: PixelBatches, space: Space, ops: Backend) -> Tensor:
         width, height = batches.cameras.size_px[view]
         rays = view_rays(batches.cameras, batches.poses, view, (down * height).long().view(-1), (across * width).long().view(-1))
         near, far = space.limits(rays.origins, rays.directions)
-        near = near.clamp(min=clearance(batches, view))
         far = torch.where(rays.is_valid, far, near)
         marched = ops.march.march(rays.origins, rays.directions, near, far, torch.full_like(near, 0.5), STEP, everywhere, space,
                                   None)
@@ -56,15 +48,3 @@ def views_of_cells(batches: PixelBatches, space: Space, ops: Backend) -> Tensor:
         is_seen[(z * CELLS + y) * CELLS + x] = True
         counts += max_pool3d(is_seen.float().view(1, *everywhere.shape), 3, stride=1, padding=1)[0]
     return counts
-
-
-def clearance(batches: PixelBatches, view: int) -> float:
-    """How far before a photo's lens there is nothing, scene units; 0 where no sparse points tell."""
-    if batches.points is None:
-        return 0.0
-    stride = max(1, -(-len(batches.points) // MOST_POINTS))
-    points = batches.points[::stride] - batches.poses[view, :3, 3]  # [M, 3]
-    views = torch.full((len(points),), view, device=points.device)
-    is_seen = batches.cameras.project(views, points @ batches.poses[view, :3, :3])[2]
-    distances = torch.linalg.vector_norm(points[is_seen], dim=1)
-    return CLEARANCE * float(torch.quantile(distances, NEAREST)) if len(distances) >= FEWEST_POINTS else 0.0
