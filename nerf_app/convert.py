@@ -146,7 +146,8 @@ def write_ready(ready: Ready, to: str, out: Path, on_progress: Progress) -> list
     if to != "transforms" and listing.applied_transform is not None:
         notes.append(f"applied_transform is left out, {to} has no word for it: coordinates are those of transforms.json")
     if to in ("transforms", "colmap") and listing.points is not None and len(listing.points):
-        notes.append(f"{len(listing.points):,} sparse points go along, in grey: their colours are not read")
+        notes.append(f"{len(listing.points):,} sparse points go along, in grey: their colours, and which photo "
+                     "saw which, are not written")
     with new_folder(out) as folder:
         frames = tuple(_planned(frame, name, file, target, folder, with_depth)
                        for frame, name, file in zip(listing.frames, names, ready.files, strict=True))

@@ -95,7 +95,8 @@ class Run:
                are_edges_smooth: bool = True) -> Picture:
         """What the camera sees from a pose [4, 4] in input coordinates (OpenGL camera axes); depths in input units.
 
-        A View (one of `run.views`, say) brings its own pose. Smooth edges take up to twice as long.
+        A View (one of `run.views`, say) brings its own pose. Depths and normals that are not asked for are None. Smooth edges
+        take up to twice as long.
         """
         if isinstance(camera, View):
             camera, world_from_camera = camera.camera, camera.world_from_camera

@@ -72,7 +72,7 @@ def compare(run: "Run", scene: "Scene", index: int, psnr: float, ssim: float | N
     view = scene.views[index]
     camera = view.camera.within(LONGEST_SIDE)
     photo = small_photo(scene, index, (camera.width, camera.height))
-    picture = run.render(camera, view.world_from_camera)
+    picture = run.render(camera, view.world_from_camera, with_depths=False)
     _, ignored = scene.photos.picture(index)
     unseen = ~picture.is_seen
     if ignored is not None:
@@ -114,7 +114,7 @@ def geometry(run: "Run", scene: "Scene", index: int) -> Geometry:
 def still(run: "Run") -> Still:
     """The scene as the turntable's first picture shows it."""
     one = camera_path("orbit", run, None, 1.0, 1.0).cameras[0]
-    pixels = to_bytes(run.render(one.camera.within(LONGEST_SIDE), one.world_from_camera).rgb)
+    pixels = to_bytes(run.render(one.camera.within(LONGEST_SIDE), one.world_from_camera, with_depths=False).rgb)
     return Still(pixels, one.world_from_camera[:3, 2])
 
 

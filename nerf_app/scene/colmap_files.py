@@ -18,6 +18,7 @@ from nerf_app.scene.paths import read_file, shown
 
 LARGEST_FILE = 4 << 30  # bytes
 MOST_ERROR, FEWEST_SIGHTINGS = 2.0, 3  # pixels at most, and photos at least, of a point that is sure of its place
+UNKNOWN = -1.0  # the error of a point for which nobody computed it
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,18 @@ def read_points(folder: Path) -> PointRows | None:
     path = folder / f"points3D{model_suffix(folder)}"
     if not os.path.isfile(path):
         return None
-    rows = _binary_points(_Bytes(path)) if path.suffix == ".bin" else _text_points(path)
-    rows = [row for row in rows if np.isfinite(row[0]).all()]
-    sure = [(i, photos) for i, (_, error, photos) in enumerate(rows) if error <= MOST_ERROR and len(photos) >= FEWEST_SIGHTINGS]
-    photos = np.concatenate([np.empty(0, np.int64), *(photos for _, photos in sure)])
-    points = np.repeat(np.array([i for i, _ in sure], np.int64), [len(photos) for _, photos in sure])
-    places = np.array([place for place, _, _ in rows], np.float64).reshape(-1, 3)
-    return PointRows(places, {int(photo): points[photos == photo] for photo in np.unique(photos)})
+    places, errors, tracks = _binary_points(_Bytes(path)) if path.suffix == ".bin" else _text_points(path)
+    places = np.array(places, np.float64).reshape(-1, 3)
+    is_finite = np.isfinite(places).all(1)
+    points = np.repeat(np.arange(len(places)), [len(track) for track in tracks])
+    pairs = np.unique(points << 32 | np.concatenate([np.empty(0, np.int64), *tracks]) & 0xffffffff)
+    points, photos = pairs >> 32, pairs & 0xffffffff
+    counts, errors = np.bincount(points, minlength=len(places)), np.array(errors, np.float64)
+    is_sure = is_finite & (errors >= 0.0) & (errors <= MOST_ERROR) & (counts >= FEWEST_SIGHTINGS)
+    photos, points = photos[is_sure[points]], (np.cumsum(is_finite) - 1)[points[is_sure[points]]]
+    order = np.argsort(photos, kind="stable")
+    names, begins = np.unique(photos[order], return_index=True)
+    return PointRows(places[is_finite], dict(zip(names.tolist(), np.split(points[order], begins[1:]))))
 
 
 class _Bytes:
@@ -140,14 +146,17 @@ def _binary_images(file: _Bytes) -> list[ImageRow]:
     return images
 
 
-def _binary_points(file: _Bytes) -> list[tuple]:
-    """A place, its error and the photos that see it, for each point."""
-    rows = []
+def _binary_points(file: _Bytes) -> tuple[list, list, list]:
+    """Of each point its place, its error, and the photos that see it."""
+    places, errors, tracks = [], [], []
     for _ in range(file.count(51)):
         _, *place, _, _, _, error = file.take("Q3d3Bd")
-        track = file.take(f"{2 * file.count(8)}I")
-        rows.append((place, error, np.unique(np.array(track[::2], np.int64))))
-    return rows
+        count = file.count(8)
+        file.skip(8 * count)
+        places.append(place)
+        errors.append(error)
+        tracks.append(np.frombuffer(file.data, "<u4", 2 * count, file.at - 8 * count)[::2].astype(np.int64))
+    return places, errors, tracks
 
 
 def _lines(path: Path) -> list[str]:
@@ -189,19 +198,21 @@ def _text_images(path: Path) -> list[ImageRow]:
     return images
 
 
-def _text_points(path: Path) -> list[tuple]:
-    """A place, its error and the photos that see it, for each point."""
-    rows = []
+def _text_points(path: Path) -> tuple[list, list, list]:
+    """The same; a line may end after the place."""
+    places, errors, tracks = [], [], []
     for line in _lines(path):
         words = line.split()
         if not words:
             continue
         try:
-            _, x, y, z, _, _, _, error = map(float, words[:8])
-            rows.append(([x, y, z], error, np.unique(np.array([int(word) for word in words[8::2]], np.int64))))
+            x, y, z = map(float, words[1:4])
+            errors.append(float(words[7]) if len(words) > 7 else UNKNOWN)
+            tracks.append(np.array([int(word) for word in words[8::2]], np.int64))
         except (ValueError, OverflowError):
             raise _bad_line(path, line, "POINT3D_ID X Y Z R G B ERROR TRACK…") from None
-    return rows
+        places.append((x, y, z))
+    return places, errors, tracks
 
 
 def _bad_line(path: Path, line: str, form: str) -> DataError:

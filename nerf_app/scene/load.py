@@ -154,16 +154,18 @@ def read_listing(path: Path, settings: SceneSettings) -> tuple[Listing, list[str
 
 def _with_sightings(listing: Listing, path: Path, others: Sequence[ModuleType], settings: SceneSettings) -> Listing:
     """With the sparse points, and what photos see of them, of another description of the same photos at the same places."""
-    poses = {frame.name: frame.world_from_camera for frame in listing.frames}
+    poses, turn = {frame.name: frame.world_from_camera for frame in listing.frames}, np.eye(4)
+    if listing.applied_transform is not None:  # to the coordinates of what nerfstudio made it of
+        turn[:3] = listing.applied_transform
     for module in others if listing.sightings is None else ():
         try:
             other = module.read(path, settings)
         except DataError:
             continue
-        places = {frame.name: frame.world_from_camera for frame in other.frames}
+        places = {frame.name: turn @ frame.world_from_camera for frame in other.frames}
         if other.sightings and poses.keys() <= places.keys() and all(
                 np.allclose(poses[name], places[name], rtol=1e-5, atol=1e-6) for name in poses):
-            return replace(listing, points=other.points, sightings=other.sightings)
+            return replace(listing, points=other.points @ turn[:3, :3].T + turn[:3, 3], sightings=other.sightings)
     return listing
 
 

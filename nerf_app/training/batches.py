@@ -61,10 +61,10 @@ class PixelBatches:
         self.beside = torch.tensor(BESIDE, device=device)
         self.cameras = CameraBatch.from_cameras([view.camera for view in views], device)
         self.poses = torch.tensor(poses, device=device)  # [V, 4, 4] float64
-        self.sparse = SparsePoints(scene, self.poses)
         self.sizes = torch.tensor([(view.camera.width, view.camera.height) for view in views])  # [V, 2] on the CPU
         self.n_pixels = int(self.sizes.prod(1).sum())
         self.widths = self.sizes[:, 0].to(device)
+        self.sparse = SparsePoints(scene, self)
 
     @property
     def has_outlines(self) -> bool:

@@ -12,6 +12,7 @@ from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.settings import SamplingSettings
 from nerf_app.training.batches import PixelBatches
 
+PHOTOS_PER_VIEW = 4  # of few photos one may be all that sees a corner: so many must there be for each that is asked for
 CELLS = 64  # along an edge of the unit cube
 MOST_EDGE, MOST_RAYS = 40, 200_000  # rays along an edge of a photo, closer together than cells; and of all photos
 STEP = 1.0 / CELLS  # of the lattice, scene units: about half a cell
@@ -21,7 +22,8 @@ def open_cells(batches: PixelBatches, space: Space, ops: Backend, sampling: Samp
     """Which cells of the unit cube enough photos have in sight, [CELLS, CELLS, CELLS] bool, z y x; None: none is left out."""
     if space.is_bounded or not sampling.least_views or sampling.kind != "occupancy":
         return None
-    is_open = views_of_cells(batches, space, ops) >= sampling.least_views
+    least_views = min(sampling.least_views, max(1, len(batches.poses) // PHOTOS_PER_VIEW))
+    is_open = views_of_cells(batches, space, ops) >= least_views
     return is_open if is_open.any() else None  # photos that have nothing in common: let each keep what it sees
 
 

@@ -338,7 +338,7 @@ class Trainer:
 
 def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None) -> Iterator[Event]:
     """Steps until the budget is used, the validation score stands still, or somebody asks to stop."""
-    reason = "interrupted"
+    reason, begin = "interrupted", trainer.steps_done
     while stop is None or not stop.is_set():
         fraction = budget.fraction(trainer.steps_done)
         if fraction >= 1.0 or trainer.is_on_plateau:
@@ -364,7 +364,8 @@ def train(trainer: Trainer, budget: Budget, stop: threading.Event | None = None)
     if reason != "interrupted":
         if trainer.bad_steps >= BAD_STEPS:  # not one good step since it went back
             raise trainer.diverged()
-        trainer.settle()
+        if trainer.steps_done > begin:
+            trainer.settle()
     yield Finished(trainer.steps_done, budget.seconds, reason)
 
 

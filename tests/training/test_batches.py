@@ -132,8 +132,8 @@ def test_pixels_that_the_lens_does_not_vouch_for_do_not_count():
 def test_photos_stay_bytes():
     scene = labelled_scene()
     batches = PixelBatches(scene, reference_ops())
-    held = [value for name, value in vars(batches).items() if isinstance(value, torch.Tensor) and name != "pixels"]
-    held += [value for part in (batches.cameras,) for value in vars(part).values()]
+    held = [value for part in (batches, batches.cameras) for value in vars(part).values()
+            if isinstance(value, torch.Tensor) and value is not batches.pixels]
     assert batches.pixels.dtype == torch.uint8
     assert scene.photos.pixels.data_ptr() == batches.pixels.data_ptr()  # on a CPU; on a GPU a copy lies there
     assert all(value.shape[:1] != batches.pixels.shape[:1] for value in held)
