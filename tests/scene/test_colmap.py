@@ -110,6 +110,14 @@ def test_the_models_own_folder_may_be_named(tmp_path, place):
     assert listing.root == tmp_path
 
 
+def test_points_in_text_may_end_after_their_place(tmp_path):
+    write_text(tmp_path)
+    text = [" ".join(line.split()[:7]) for line in (tmp_path / "points3D.txt").read_text().splitlines()[1:]]
+    (tmp_path / "points3D.txt").write_text("\n".join(text))
+    found = read_points(tmp_path)
+    assert np.array_equal(found.places, POINTS) and not found.seen_by
+
+
 def test_points_seen_in_text_may_be_there_or_not(tmp_path):
     for seen in ("", "1.5 2.5 -1 3.5 4.5 17"):
         write_text(tmp_path, seen=seen)
@@ -363,18 +371,22 @@ def test_photos_have_seen_the_points_that_three_of_them_agree_on(tmp_path, form)
         assert {tuple(point) for point in listing.points[listing.sightings[f"images/{image.name}"]]} == expected
 
 
-@pytest.mark.parametrize("moved, has_sightings", [(0.0, True), (0.01, False)])
-def test_sightings_serve_another_description_of_the_same_cameras(tmp_path, moved, has_sightings):
+TURN = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])  # nerfstudio's, from COLMAP's coordinates to its own
+
+
+@pytest.mark.parametrize("moved, turn, has_sightings", [(0.0, None, True), (0.01, None, False), (0.0, TURN, True)])
+def test_sightings_serve_another_description_of_the_same_cameras(tmp_path, moved, turn, has_sightings):
     write_binary(tmp_path / "sparse/0")
     add_photos(tmp_path, *(f"images/{name}" for name in NAMES))
     listing = colmap.read(tmp_path, SETTINGS)
     step = np.zeros((4, 4))
     step[0, 3] = moved
-    frames = [replace(frame, world_from_camera=frame.world_from_camera + step) for frame in listing.frames]
-    transforms.write(replace(listing, frames=tuple(frames), points=None), tmp_path)
+    whole = np.eye(4) if turn is None else np.concatenate([turn, [[0, 0, 0, 1]]])
+    frames = [replace(frame, world_from_camera=whole @ frame.world_from_camera + step) for frame in listing.frames]
+    transforms.write(replace(listing, frames=tuple(frames), points=None, applied_transform=turn), tmp_path)
     read, notes = read_listing(tmp_path, SETTINGS)
     assert read.format == "transforms" and notes == ["read as transforms; colmap would fit as well"]
     assert (read.sightings is not None) == has_sightings
     if has_sightings:
-        np.testing.assert_array_equal(read.points, POINTS)
+        np.testing.assert_allclose(read.points, POINTS @ whole[:3, :3].T, atol=1e-12)
         assert read.sightings.keys() == {frame.name for frame in read.frames}
