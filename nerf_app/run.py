@@ -174,6 +174,8 @@ def train_events(scene: Scene, config: Config, folder: str | Path, stop: threadi
         else:
             chosen = Chosen(config, make_trainer(config), 0.0)
         trainer, budget = chosen.trainer, Budget(chosen.config.training, ops.threads, chosen.seconds)
+        if trainer.weight_of_points(0.0):
+            yield Note(f"points    {len(batches.sparse.views):,} sightings of sparse points teach at first where light stops")
         yield from _train_and_save(trainer, scene, chosen.config, folder, budget, stop)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RAYS = 256  # a step
 REACH = 0.2  # of a point's distance: light that stops farther from it does not count for it
 ENDS = 0.5  # part of the budget
+MOST = 1_000_000  # sightings: more of them, of very many photos, are thinned evenly
 
 
 class SparsePoints:
@@ -33,6 +34,7 @@ class SparsePoints:
         seen = [sightings.get(name, np.empty(0, np.int64)) for name in names]
         views = np.repeat(np.arange(len(names)), [len(rows) for rows in seen])
         rows, points = np.concatenate([np.empty(0, np.int64), *seen]), np.empty((0, 3)) if scene.points is None else scene.points
+        views, rows = (values[::max(1, -(-len(rows) // MOST))] for values in (views, rows))
         device = batches.poses.device
         self.points = torch.tensor(scene.normalisation.to_scene(points), device=device)  # [M, 3] float64 scene coordinates
         self.views, self.rows = torch.tensor(views, device=device), torch.tensor(rows, device=device)  # [K] int64: who sees which

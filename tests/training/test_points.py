@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from nerf_app import run as runs
 from nerf_app.model import RadianceModel
 from nerf_app.ops.backend import choose_backend
 from nerf_app.sampling.draws import Draws
 from nerf_app.scene.lenses import CameraBatch
-from nerf_app.training import loop
+from nerf_app.training import loop, points
 from nerf_app.training.batches import PixelBatches
+from nerf_app.training.events import Note
 from nerf_app.training.loop import Trainer
 from nerf_app.training.points import ENDS, RAYS, REACH
 from nerf_app.training.schedule import Budget
@@ -103,6 +105,23 @@ def test_they_count_in_space_without_bounds_and_ever_less_until_half_of_the_budg
     monkeypatch.setattr(trainer.batches.sparse, "loss", lambda *given: asked.append(trainer.steps_done) or loss(*given))
     list(loop.train(trainer, Budget(trainer.settings, 1)))
     assert asked == (list(range(5)) if weight else [])
+
+
+def test_very_many_sightings_are_thinned_evenly(monkeypatch):
+    whole = PixelBatches(with_points(), OPS).sparse
+    monkeypatch.setattr(points, "MOST", len(whole.views) // 2)
+    thin = PixelBatches(with_points(), OPS).sparse
+    assert torch.equal(thin.views, whole.views[::3]) and torch.equal(thin.rows, whole.rows[::3]) and len(whole.views) % 2
+
+
+@pytest.mark.parametrize("weight", [None, 0.0])
+def test_a_training_says_that_points_teach(weight, tmp_path):
+    scene = dataclasses.replace(with_points(), is_bounded=False)
+    count = len(PixelBatches(scene, OPS).sparse.views)
+    notes = [event.text for event in runs.train_events(scene, small_config(2, {"losses.points": weight}), tmp_path / "run")
+             if isinstance(event, Note)]
+    said = f"points    {count:,} sightings of sparse points teach at first where light stops"
+    assert (said in notes) == (weight is None)
 
 
 def test_a_field_learns_from_points_where_to_stop_light():
