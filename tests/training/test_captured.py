@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,7 +18,7 @@ from nerf_app.training.batches import PixelBatches
 from nerf_app.training.captured import CapturedStep
 from nerf_app.training.loop import Trainer
 from tests.requires import requires
-from tests.sphere import small_config, sphere_scene
+from tests.sphere import CENTRE, small_config, sphere_scene
 
 pytestmark = requires("triton")
 STEPS, RAYS = 20, 64
@@ -66,6 +67,19 @@ def test_steps_of_nets_as_wide_as_long_trainings_have_them_are_the_references(mo
     truth, found = (losses(trainer, 3) for trainer in trainers)
     assert isinstance(trainers[1].captured, CapturedStep) and found == pytest.approx(truth, rel=2e-3)
     assert changes_alike(trainers, start) > 0.99
+
+
+def test_while_sparse_points_teach_steps_are_taken_op_by_op(monkeypatch):
+    scene = sphere_scene(size=16)
+    sightings = {view.name: np.arange(20) for view in scene.views}
+    scene = dataclasses.replace(scene, is_bounded=False, points=CENTRE + 0.3 * np.random.default_rng(0).normal(size=(20, 3)),
+                                sightings=sightings)
+    reference = choose_backend("reference", "cpu", 1)
+    trainers = [a_trainer(ops, monkeypatch, False, scene=scene) for ops in (reference, interpreted_ops())]
+    truth, found = (losses(trainer, 2, STEPS // 2 - 2) for trainer in trainers)
+    assert trainers[1].captured is None and found == pytest.approx(truth, rel=2e-3)
+    losses(trainers[1], 1, STEPS // 2)
+    assert isinstance(trainers[1].captured, CapturedStep)
 
 
 @pytest.mark.parametrize("first", [0, STEPS - 5], ids=["one ray a pixel", "two rays a pixel"])
