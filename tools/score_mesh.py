@@ -52,7 +52,7 @@ def score(found: trimesh.Trimesh, true: trimesh.Trimesh, diagonal: float) -> dic
     to_true, at_true = cKDTree(places[1]).query(places[0])
     to_found, at_found = cKDTree(places[0]).query(places[1])
     precision, recall = ((distances < NEAR * diagonal).mean() for distances in (to_true, to_found))
-    angles = [_degrees(normals[0], normals[1][at_true]), _degrees(normals[0][at_found], normals[1])]
+    angles = [degrees(normals[0], normals[1][at_true]), degrees(normals[0][at_found], normals[1])]
     return {"chamfer_percent": 50 * (to_true.mean() + to_found.mean()) / diagonal,
             "accuracy_percent": 100 * to_true.mean() / diagonal, "completeness_percent": 100 * to_found.mean() / diagonal,
             "f_score": 2 * precision * recall / max(precision + recall, 1e-12), "precision": precision, "recall": recall,
@@ -67,8 +67,9 @@ def _sampled(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
     return places, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def _degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.degrees(np.arccos(np.clip((a * b).sum(1), -1.0, 1.0)))
+def degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Between unit vectors [..., 3] and [..., 3]: [...]."""
+    return np.degrees(np.arccos(np.clip((a * b).sum(-1), -1.0, 1.0)))
 
 
 if __name__ == "__main__":

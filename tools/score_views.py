@@ -7,16 +7,20 @@ PSNR is of all pixels of a kind together; depths are median errors in per cent, 
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from nerf_app.run import Run, open_run
 from nerf_app.scene.load import load_scene
 from nerf_app.training.validation import on_white
+from scene_shiny import BRUSHED, MATT, POLISHED
+from score_mesh import degrees
 
-MATERIALS = {"polished": 255, "brushed": 170, "matt": 85}
+MATERIALS = {"polished": POLISHED, "brushed": BRUSHED, "matt": MATT}
 
 
 def main() -> None:
@@ -41,8 +45,7 @@ def score(run: Run, folder: Path) -> dict[str, dict[str, float]]:
         seen = run.render(view, with_normals=True)
         squares = ((seen.rgb - on_white(scene.photos.picture(index)[0])) ** 2).mean(2)
         wrong = np.abs(seen.z_depth - depth) / np.maximum(depth, unit)
-        angles = np.degrees(np.arccos(np.clip((seen.normals * normals).sum(2), -1.0, 1.0)))
-        values = np.stack([squares, np.where(np.isnan(wrong), np.inf, wrong), angles], 2)  # [H, W, 3]
+        values = np.stack([squares, np.where(np.isnan(wrong), np.inf, wrong), degrees(seen.normals, normals)], 2)  # [H, W, 3]
         columns["everything"].append(values.reshape(-1, 3))
         columns["surface"].append(values[depth > 0])
         if (truth / "material" / name).exists():

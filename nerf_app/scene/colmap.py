@@ -63,8 +63,9 @@ def read(path: Path, settings: SceneSettings) -> Listing:
         raise DataError(f"{shown(model)} holds no posed photos: the reconstruction failed, try other photos or matches.")
     folder = _photo_folder(root, images)
     split_of = _listed_splits(root, folder)
-    frames, repeats = without_repeats(_frames(root, folder, name, images, read_cameras(model), split_of, settings))
-    dropped = _without_pose(root, folder, images)
+    stored = {image.name: _stored_name(root, folder, image.name) for image in images}
+    frames, repeats = without_repeats(_frames(root, folder, name, images, stored, read_cameras(model), split_of, settings))
+    dropped = _without_pose(root, folder, stored)
     if "train" in split_of.values():  # then the lists are complete: what they leave out is not wanted
         dropped += [(frame.name, f"in none of {', '.join(LIST_FILES.values())}") for frame in frames if frame.split is None]
         frames = tuple(frame for frame in frames if frame.split is not None)
@@ -72,7 +73,7 @@ def read(path: Path, settings: SceneSettings) -> Listing:
     notes = _notes(root, [(other, len(rows)) for other, rows in models], model, unposed)
     points = read_points(model)
     return Listing(root=root, format=NAME, frames=frames, points=None if points is None else points.places,
-                   sightings=None if points is None else _sightings(root, folder, images, points.seen_by),
+                   sightings=None if points is None else _sightings(root, images, stored, points.seen_by),
                    notes=(*notes, *repeats), dropped=tuple(dropped))
 
 
@@ -86,9 +87,10 @@ def write(listing: Listing, folder: Path) -> list[str]:
     return []
 
 
-def _sightings(root: Path, folder: str, images: list[ImageRow], seen_by: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+def _sightings(root: Path, images: list[ImageRow], stored: dict[str, str],
+               seen_by: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
     """The points by the names that frames have."""
-    names = {image.image_id: name_of(root, root / _stored_name(root, folder, image.name)) for image in images}
+    names = {image.image_id: name_of(root, root / stored[image.name]) for image in images}
     return {names[photo]: points for photo, points in seen_by.items() if photo in names}
 
 
@@ -149,7 +151,7 @@ def _stored_name(root: Path, folder: str, name: str) -> str:
     return next((candidate for candidate in candidates if os.path.isfile(root / candidate)), stated)
 
 
-def _frames(root: Path, folder: str, model: str, images: list[ImageRow], rows: dict[int, CameraRow],
+def _frames(root: Path, folder: str, model: str, images: list[ImageRow], stored: dict[str, str], rows: dict[int, CameraRow],
             split_of: dict[str, str], settings: SceneSettings) -> list[Frame]:
     """All posed photos in the order of their names, the cameras read once each."""
     cameras: dict[int, StatedCamera] = {}
@@ -161,7 +163,7 @@ def _frames(root: Path, folder: str, model: str, images: list[ImageRow], rows: d
         if image.camera_id not in cameras:
             cameras[image.camera_id] = _stated(rows[image.camera_id], f"{shown(model)}: camera {image.camera_id}")
         inside(root / folder, image.name, settings, where)  # the name alone, as it is spelled
-        path = inside(root, _stored_name(root, folder, image.name), settings, where)
+        path = inside(root, stored[image.name], settings, where)
         pose = opengl_from_opencv(world_from_camera(image, where))
         frames.append(Frame(name_of(root, path), path, pose, cameras[image.camera_id], split_of.get(normpath(image.name))))
     return frames
@@ -178,11 +180,11 @@ def _stated(row: CameraRow, where: str) -> StatedCamera:
                         camera.centre_x_px, camera.centre_y_px, lens=camera.lens)
 
 
-def _without_pose(root: Path, folder: str, images: list[ImageRow]) -> list[tuple[str, str]]:
+def _without_pose(root: Path, folder: str, stored: dict[str, str]) -> list[tuple[str, str]]:
     """The photos of the folder that the model does not name."""
     if folder == ".":  # the root holds other pictures than photos, too
         return []
-    posed = {normpath(_stored_name(root, folder, image.name)) for image in images}
+    posed = {normpath(name) for name in stored.values()}
     names = (join(folder, name) for name in photos_below(root / folder))
     return [(name, "no pose in the model") for name in names if name not in posed]
 

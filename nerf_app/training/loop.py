@@ -189,7 +189,7 @@ class Trainer:
         loss, samples, error = torch.zeros((), device=truth.device), 0, torch.zeros(())
         weight = self.weight_of_points(fraction)
         if weight > 0.0:
-            loss = loss + weight * self.batches.sparse.loss(self.model, self.batches.poses, draws)
+            loss = loss + weight * self.batches.sparse.loss(self.model, draws)
         for rendering in self.model.passes(batch.rays, draws, codes=self.fit.codes()):
             rgb = batch.mean(over(self.fit.photographed(rendering, batch.rays.view_indices), batch.of_rays(background)))
             is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \

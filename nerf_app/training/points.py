@@ -35,7 +35,7 @@ class SparsePoints:
         views = np.repeat(np.arange(len(names)), [len(rows) for rows in seen])
         rows, points = np.concatenate([np.empty(0, np.int64), *seen]), np.empty((0, 3)) if scene.points is None else scene.points
         views, rows = (values[::max(1, -(-len(rows) // MOST))] for values in (views, rows))
-        device = batches.poses.device
+        self.poses, device = batches.poses, batches.poses.device  # as they were given: the points lie by these
         self.points = torch.tensor(scene.normalisation.to_scene(points), device=device)  # [M, 3] float64 scene coordinates
         self.views, self.rows = torch.tensor(views, device=device), torch.tensor(rows, device=device)  # [K] int64: who sees which
         if len(rows):
@@ -44,8 +44,8 @@ class SparsePoints:
 
     def _count(self, batches: "PixelBatches") -> Tensor:
         """[K] bool: sightings in the picture, where its mask lets one look, no farther away than rays go."""
-        ways = self.points[self.rows] - batches.poses[self.views, :3, 3]
-        local = (ways[:, None] @ batches.poses[self.views, :3, :3])[:, 0]
+        ways = self.points[self.rows] - self.poses[self.views, :3, 3]
+        local = (ways[:, None] @ self.poses[self.views, :3, :3])[:, 0]
         x, y, is_seen = batches.cameras.project(self.views, local)
         distances = torch.linalg.vector_norm(ways, dim=1)
         is_seen = is_seen & (distances > 0) & (distances < FAR)
@@ -58,12 +58,12 @@ class SparsePoints:
         """From 1 at the beginning of a training to 0 when its part ENDS is over; 0 where there are none."""
         return max(1.0 - fraction / ENDS, 0.0) if len(self.views) else 0.0
 
-    def loss(self, model: RadianceModel, poses: Tensor, draws: Draws) -> Tensor:
+    def loss(self, model: RadianceModel, draws: Draws) -> Tensor:
         """How much of the light of some rays towards points, 0...1, does not stop near them: [].
 
         Of points that are seen in a mirror nothing is said: the light stops before the glass, or behind it elsewhere.
         """
-        rays, distances = self.draw(poses, draws)
+        rays, distances = self.draw(draws)
         counts = torch.ones_like(rays.is_valid)
         if model.mirror is not None:
             met, at = model.mirror.meet(rays)
@@ -75,14 +75,14 @@ class SparsePoints:
         near = model.ops.composite.accumulate(seen.weights, (1.0 - off).clamp(min=0.0)[:, None], samples.ray_indices, rays.count)
         return mean_that_counts(1.0 - near[:, 0], counts)
 
-    def draw(self, poses: Tensor, draws: Draws) -> tuple[Rays, Tensor]:
-        """RAYS rays from photos at `poses` [V, 4, 4] to points that they see, and how far away these are: [RAYS] scene units."""
+    def draw(self, draws: Draws) -> tuple[Rays, Tensor]:
+        """RAYS rays from photos to points that they see, and how far away these are: [RAYS] scene units."""
         chosen = (draws.uniform(POINTS, RAYS)[:, 0].double() * len(self.views)).long().clamp(max=len(self.views) - 1)
         views = self.views[chosen]
-        origins = poses[views, :3, 3]
+        origins = self.poses[views, :3, 3]
         ways = self.points[self.rows[chosen]] - origins
         distances = torch.linalg.vector_norm(ways, dim=1)
         directions = ways / distances[:, None]
-        ahead = -(directions * poses[views, :3, 2]).sum(1)
+        ahead = -(directions * self.poses[views, :3, 2]).sum(1)
         rays = Rays(origins.float(), directions.float(), ahead.float(), views, torch.ones_like(views, dtype=torch.bool))
         return rays, distances.float()

@@ -11,7 +11,7 @@ FEW_LEVELS, LEVELS_GROW = 3, 0.4  # levels at the beginning, and the part of the
 STRIDES = ((0.3, 4), (0.8, 2))  # lattice steps taken at once until a part of the budget is used: rough forms need no more
 DETAILS_BEGIN = 0.6  # part of the budget after which small things may count: what is finer than a pixel, thin haze
 ENOUGH_LOOKS = 0.5  # at each pixel of the photos, on average, until they do: pixels that were never asked teach more
-HASTY_THRESHOLD = 0.005  # until then a cell must be at least so opaque to count as occupied
+HASTY_THRESHOLD = 0.005  # until then, and in pictures that lose nothing by it, a cell that counts as occupied is so opaque
 COMING = 1 / 6  # of the time until then, in which thin haze comes into sight: all of it at once is noise
 GROWTH = 16.0  # of the samples in a step, from the budget's beginning until the rate falls
 

@@ -37,7 +37,7 @@ def with_points(factor=1.0, seed=0):
 def test_rays_go_from_photos_to_points_that_these_see():
     scene = with_points()
     batches = PixelBatches(scene, OPS)
-    rays, distances = batches.sparse.draw(batches.poses, Draws(OPS, 0, 3))
+    rays, distances = batches.sparse.draw(Draws(OPS, 0, 3))
     assert rays.count == RAYS and rays.is_valid.all() and len(rays.view_indices.unique()) > 3
     training = [scene.views[i] for i in scene.indices("train")]
     ends = scene.normalisation.to_input((rays.origins + distances[:, None] * rays.directions).numpy())
@@ -56,18 +56,18 @@ def test_light_costs_by_how_far_from_a_point_it_stops(factor):
     batches, radius = PixelBatches(with_points(factor), OPS), RADIUS * SCENE.normalisation.scale
     seen = AnalyticModel(AnalyticField(lambda points: 3000.0 * (points.norm(dim=1) < radius), orange), OPS, samples=1500)
     model = SimpleNamespace(ops=OPS, mirror=None, passes=lambda rays, draws: iter([seen.render(rays)]))
-    rays, distances = batches.sparse.draw(batches.poses, Draws(OPS, 0, 0))
+    rays, distances = batches.sparse.draw(Draws(OPS, 0, 0))
     half = -(rays.origins * rays.directions).sum(1)
     front = half - (half**2 - rays.origins.square().sum(1) + radius**2).sqrt()  # NaN beside the ball
     near = (1.0 - (front - distances).abs() / (REACH * distances)).clamp(min=0.0).nan_to_num(0.0)
-    assert float(batches.sparse.loss(model, batches.poses, Draws(OPS, 0, 0))) == pytest.approx(1.0 - float(near.mean()), abs=0.01)
+    assert float(batches.sparse.loss(model, Draws(OPS, 0, 0))) == pytest.approx(1.0 - float(near.mean()), abs=0.01)
 
 
 def test_where_no_light_stops_all_of_it_is_missing():
     batches = PixelBatches(with_points(), OPS)
     empty = AnalyticModel(AnalyticField(lambda points: 0.0 * points[:, 0], orange), OPS)
     model = SimpleNamespace(ops=OPS, mirror=None, passes=lambda rays, draws: iter([empty.render(rays)]))
-    assert float(batches.sparse.loss(model, batches.poses, Draws(OPS, 0, 0))) == 1.0
+    assert float(batches.sparse.loss(model, Draws(OPS, 0, 0))) == 1.0
 
 
 def test_points_that_are_seen_in_a_mirror_say_nothing():
@@ -77,7 +77,7 @@ def test_points_that_are_seen_in_a_mirror_say_nothing():
     def missing(before):
         mirror = SimpleNamespace(meet=lambda rays: (torch.arange(RAYS), torch.full((RAYS,), before)))
         model = SimpleNamespace(ops=OPS, mirror=mirror, passes=lambda rays, draws: iter([empty.render(rays)]))
-        return float(batches.sparse.loss(model, batches.poses, Draws(OPS, 0, 0)))
+        return float(batches.sparse.loss(model, Draws(OPS, 0, 0)))
     assert missing(0.01) == 0.0 and missing(1e6) == 1.0
 
 
@@ -133,5 +133,5 @@ def test_a_field_learns_from_points_where_to_stop_light():
         batches = PixelBatches(scene, model.ops)
         for _ in zip(range(30), loop.train(Trainer(model, batches, None, config), Budget(config.training, 1))):
             pass
-        missing.append(float(batches.sparse.loss(model, batches.poses, Draws(OPS, 1, 0)).detach()))
+        missing.append(float(batches.sparse.loss(model, Draws(OPS, 1, 0)).detach()))
     assert missing[1] < 0.7 * missing[0], missing
