@@ -59,15 +59,18 @@ class CameraBatch:
         a panorama. The direction there is a unit vector without meaning. `straighten` is of one of ops/lens.
         """
         pixels = torch.stack([x_px, y_px], 1).double()  # [R, 2]
-        picture = (pixels - self.centre_px[camera_indices]) / self.focal_px[camera_indices]
+        picture = (pixels - self.centre_px.index_select(0, camera_indices)) / self.focal_px.index_select(0, camera_indices)
         found, is_valid = pixels.new_zeros(len(pixels), 3), torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
         bent = None
         if PERSPECTIVE in self._kinds_present or FISHEYE in self._kinds_present:
             bent = straighten(picture, self._first_guess(camera_indices, picture), camera_indices, self.coefficients,
                               self.focal_px, self.valid_radius)
         for kind in self._kinds_present:  # each for all rays: on a device one would have to wait to hear which are its own
-            is_its = self.kinds[camera_indices] == kind
             ahead, is_known = self._look(kind, camera_indices, pixels, picture, bent)
+            if len(self._kinds_present) == 1:
+                found, is_valid = ahead, is_known
+                break
+            is_its = self.kinds[camera_indices] == kind
             found = torch.where(is_its[:, None], ahead, found)  # [R, 3] x right, y down, z ahead
             is_valid |= is_its & is_known
         found = torch.nn.functional.normalize(found, dim=1)

@@ -109,6 +109,26 @@ def test_a_leafs_gradient_is_added_to(backend):
 
 
 @pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
+@pytest.mark.parametrize("log_density", [-200.0, -80.0, -30.0, -1.0, 0.0, 0.1, 5.0, 14.9, 20.0])
+def test_what_samples_of_any_length_stop_is_that_of_the_closed_form(backend, log_density):
+    field, levels = random_field(width=16)
+    for values in (field["table"], *field["density"]):
+        values.fill_(1.0)
+    field["density"][0] /= field["density"][0].shape[1]
+    field["density"][1] *= log_density / 16
+    lengths = torch.logspace(-30, 8, 400)
+    ones = torch.ones(len(lengths), dtype=torch.int64)
+    samples = Samples(torch.zeros_like(lengths), lengths, torch.arange(len(lengths)), ones.cumsum(0) - 1, ones, len(lengths))
+    rays = torch.zeros(len(lengths), 3), torch.eye(3)[ones], samples
+    _, weights = seen_by(field_step.IMPLEMENTATIONS[backend](), rays, Space(False), levels, True)(**field)
+    depth = torch.exp(torch.tensor(min(log_density, 15.0), dtype=torch.float64)) * lengths.double()
+    close = {"rtol": 1e-6 * (1 + abs(log_density)), "atol": 1e-29}
+    if backend == "triton":  # knows the net's numbers to float16, and takes what is left from 1
+        close = {"rtol": 2e-2, "atol": 2e-7}
+    torch.testing.assert_close(weights.double(), -torch.expm1(-depth.clamp(max=64.0)), **close)
+
+
+@pytest.mark.parametrize("backend", runnable(field_step.IMPLEMENTATIONS))
 def test_a_number_that_is_none_shows_in_what_is_seen(backend):
     field, levels = random_field()
     field["table"].fill_(float("nan"))

@@ -7,6 +7,7 @@
 #include "../hashgrid/grid.hpp"
 #include "../march/space.hpp"
 #include "../mlp/net.hpp"
+#include "../native/exponential.hpp"
 #include "../spherical_harmonics/harmonics.hpp"
 
 namespace {
@@ -46,7 +47,7 @@ struct Nets {
     int sums() const { return channels + 2; }
 };
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 void direction_values(const Packed& rays, const Nets& nets, int64_t ray, float* out) {
     if (nets.is_view_dependent) harmonics(rays.directions + 3 * ray, out);
@@ -72,10 +73,13 @@ struct Colours {
     }
 
     void flush(float* sums, float* rgb) {
+        const int last = (int)nets.colour.size();
         forward_tile(nets.colour, rows, values, true);
+        float* all = values.row(last, 0);
+        for (int64_t i = 0; i < (int64_t)rows * values.wide[last]; ++i) all[i] = sigmoid(all[i]);
         for (int r = 0; r < rows; ++r)
             for (int c = 0; c < nets.channels; ++c) {
-                const float value = sigmoid(values.row((int)nets.colour.size(), r)[c]);
+                const float value = values.row(last, r)[c];
                 sums[rays[r] * nets.sums() + c] += weights[r] * value;
                 if (rgb) rgb[samples[r] * nets.channels + c] = value;
             }
@@ -89,17 +93,24 @@ struct Light {  // how far a ray has come
 };
 
 struct Wave {
-    std::vector<float> unit, features, hidden;  // [P][3], [P][width], [P][geometry]
+    std::vector<float> unit, features, hidden;     // [P][3], [P][width], [P][geometry]
+    std::vector<float> lengths, density, stopped;  // [P] of each sample, and what part of the light that arrives it stops
     int64_t count = 0;
 
     // The next samples of all rays through grid and density net.
     void ask(const std::vector<Light>& alive, const Packed& rays, const Grid& grid, const Nets& nets, Values& values) {
         count = 0;
         unit.resize(alive.size() * WAVE * 3);
+        lengths.resize(alive.size() * WAVE);
         for (const Light& light : alive)
-            for (int64_t s = light.next; s < light.end && s < light.next + WAVE; ++s) rays.place(light.ray, s, &unit[3 * count++]);
+            for (int64_t s = light.next; s < light.end && s < light.next + WAVE; ++s, ++count) {
+                rays.place(light.ray, s, &unit[3 * count]);
+                lengths[count] = rays.t_ends[s] - rays.t_starts[s];
+            }
         features.resize(count * grid.width());
         hidden.resize(count * nets.geometry());
+        density.resize(count);
+        stopped.resize(count);
         with_sizes(3, grid.features, [&](auto d, auto f) {
             for (int l = 0; l < grid.n_levels; ++l)
                 forward_level<d, f>(unit.data(), 0, count, grid.table, grid.levels[l], l, grid.width(), features.data());
@@ -109,9 +120,15 @@ struct Wave {
             for (int r = 0; r < rows; ++r)
                 std::memcpy(values.row(0, r), &features[(start + r) * grid.width()], sizeof(float) * grid.width());
             forward_tile(nets.density, rows, values, true);
-            for (int r = 0; r < rows; ++r)
-                std::memcpy(&hidden[(start + r) * nets.geometry()], values.row((int)nets.density.size(), r),
-                            sizeof(float) * nets.geometry());
+            for (int r = 0; r < rows; ++r) {
+                const float* row = values.row((int)nets.density.size(), r);
+                std::memcpy(&hidden[(start + r) * nets.geometry()], row, sizeof(float) * nets.geometry());
+                density[start + r] = row[0] > CLAMP ? CLAMP : row[0];
+            }
+        }
+        for (int64_t i = 0; i < count; ++i) {
+            density[i] = exponential(density[i]);
+            stopped[i] = -exponential_less_one(-depth_of(density[i], lengths[i]));
         }
     }
 };
@@ -144,16 +161,14 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
             for (; light.next < stop && light.left >= DARK; ++light.next, ++point) {
                 const int64_t s = light.next;
                 const float* hidden = &wave.hidden[point * nets.geometry()];
-                const float density = std::exp(hidden[0] > CLAMP ? CLAMP : hidden[0]);  // what is no number stays none
-                const float stopped = -std::expm1(-depth_of(density, rays.t_ends[s] - rays.t_starts[s]));
-                const float weight = out.weights[s] = light.left * stopped;
+                const float stopped = wave.stopped[point], weight = out.weights[s] = light.left * stopped;
                 light.left *= 1.0f - stopped;
                 float* behind_colours = out.sums + light.ray * nets.sums() + nets.channels;
                 behind_colours[0] += weight;
                 behind_colours[1] += weight * rays.middle(s);
                 if (out.lit) {
                     ++out.lit[light.ray];
-                    out.density[s] = density;
+                    out.density[s] = wave.density[point];
                     std::memcpy(out.features + s * grid.width(), &wave.features[point * grid.width()], sizeof(float) * grid.width());
                 }
                 if (weight > SEEN)
