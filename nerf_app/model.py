@@ -24,6 +24,8 @@ from nerf_app.scene.settings import NO_MIRROR
 if TYPE_CHECKING:
     from nerf_app.config import Config
 
+SHARPENED = "model.sharpened"  # the one of the tensors that is bool, and not always there
+
 
 class RadianceModel:
     """What training changes, a scene file holds and rendering uses."""
@@ -82,7 +84,11 @@ class RadianceModel:
         tensors = {"model.parameters": self.parameters.flat}
         if self.mirror is not None:
             tensors |= {"model.mirror": self.mirror.frame, "model.glass": self.mirror.is_glass.float()}
-        return tensors if self.grid is None else tensors | {"model.occupancy": self.grid.values}
+        if self.grid is not None:
+            tensors["model.occupancy"] = self.grid.values
+            if self.grid.sharpened is not None:
+                tensors[SHARPENED] = self.grid.sharpened
+        return tensors
 
     def load(self, tensors: dict[str, Tensor], threshold: float | None = None) -> None:
         """Takes over the tensors of a scene file, and what its grid counted as occupied, if that is known.
@@ -93,17 +99,28 @@ class RadianceModel:
         if "model.mirror" in tensors:
             self.mirror = Mirror(tensors["model.mirror"].to(self.ops.device), tensors["model.glass"].to(self.ops.device) > 0)
         if self.grid is not None:
-            self.grid.load(tensors["model.occupancy"].to(self.ops.device), threshold)
+            sharpened = tensors.get(SHARPENED)
+            self.grid.load(tensors["model.occupancy"].to(self.ops.device), threshold,
+                           None if sharpened is None else sharpened.to(self.ops.device))
 
 
 def saved_shapes(config: "Config", n_photos: int) -> dict[str, set[tuple[int, ...]]]:
-    """The shapes that each of `RadianceModel.tensors()` may have with these settings; asked before any memory is taken."""
+    """The shapes that each of `RadianceModel.tensors()` may have with these settings; asked before any memory is taken.
+
+    All of these are always there; `sharpened_shapes` are those of the one that may be.
+    """
     shapes = {"model.parameters": {(flat_size(parameter_shapes(config, n_photos).values()),)}}
     if config.sampling.kind == "occupancy":
         shapes["model.occupancy"] = {(size, size, size) for size in grid_sizes(config.sampling.grid_resolution)}
     if config.scene.mirror != NO_MIRROR:
         shapes |= {"model.mirror": {(3, 3)}, "model.glass": {(CELLS, CELLS)}}
     return shapes
+
+
+def sharpened_shapes(config: "Config") -> set[tuple[int, ...]]:
+    """The shapes that SHARPENED may have with these settings."""
+    sizes = grid_sizes(config.sampling.grid_resolution) if config.sampling.kind == "occupancy" else ()
+    return {(2 * size,) * 3 for size in sizes}
 
 
 def parameter_shapes(config: "Config", n_photos: int) -> dict[str, tuple[int, ...]]:

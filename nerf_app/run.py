@@ -24,7 +24,7 @@ from nerf_app.checkpoint import Header
 from nerf_app.config import Config, settled, to_yaml, values, with_overrides
 from nerf_app.errors import DataError, Diverged, ResourceError, UsageError
 from nerf_app.mirror import Mirror
-from nerf_app.model import RadianceModel, saved_shapes
+from nerf_app.model import SHARPENED, RadianceModel, saved_shapes, sharpened_shapes
 from nerf_app.ops.backend import Backend, choose_backend
 from nerf_app.picture import Picture, render_picture
 from nerf_app.scene.camera import Camera
@@ -461,14 +461,15 @@ def _check_tensors(folder: Path, tensors: dict[str, Tensor], header: Header, con
     """What a scene file holds must be what its settings ask for, neither less nor more; before any memory is taken for it."""
     allowed = saved_shapes(config, header.n_training)
     optimiser = dict.fromkeys(OPTIMISER, allowed["model.parameters"])
-    known = allowed | optimiser | {GOOD: allowed["model.parameters"], ERRORS: {(_tiles_of(header),)}}
+    known = allowed | optimiser | {GOOD: allowed["model.parameters"], ERRORS: {(_tiles_of(header),)},
+                                   SHARPENED: sharpened_shapes(config)}
     file = folder / checkpoint.CURRENT
     for name in (allowed | optimiser if is_resumed else allowed):
         if name not in tensors:
             raise DataError(f"{file} lacks {name}, which its settings ask for: go back to a copy from before it was changed.")
     for name, tensor in tensors.items():
-        shapes = known.get(name, set())
-        if tuple(tensor.shape) not in shapes or tensor.dtype != torch.float32:
+        shapes, dtype = known.get(name, set()), torch.bool if name == SHARPENED else torch.float32
+        if tuple(tensor.shape) not in shapes or tensor.dtype != dtype:
             asked = " or ".join(str(list(shape)) for shape in sorted(shapes)) or "absent"
             raise DataError(f"{file}: {name} must be {asked} by its settings, got {list(tensor.shape)} {tensor.dtype}. "
                             "A run keeps the field it began with; go back to a copy from before it was changed.")

@@ -399,6 +399,8 @@ def test_foreign_missing_and_misshapen_tensors_are_refused(trained):
         (tensors | {"model.parameters": parameters.double()}, "float64"),
         (tensors | {"model.occupancy": torch.zeros(64, 64, 64)}, r"model.occupancy must be \[8, 8, 8\] or"),
         (tensors | {"model.occupancy": grid[:, :, :-1].clone()}, "model.occupancy must be"),
+        (tensors | {"model.sharpened": torch.zeros(8, 8, 8, dtype=torch.bool)}, r"model.sharpened must be \[16, 16, 16\] or"),
+        (tensors | {"model.sharpened": torch.zeros(64, 64, 64)}, "float32"),
         (tensors | {"optimiser.first": parameters[:-1].clone()}, "optimiser.first must be"),
     ):
         checkpoint.save(trained, changed, header)

@@ -19,6 +19,7 @@ from nerf_app import run as runs
 from nerf_app.checkpoint import CURRENT, DAMAGED, PARTIAL, PREVIOUS
 from nerf_app.config import Config, from_yaml, read_preset, to_yaml
 from nerf_app.errors import DataError, ResourceError, UsageError
+from nerf_app.model import SHARPENED
 from nerf_app.scene.load import load_scene
 from nerf_app.settings import MachineSettings
 from nerf_app.training import loop, schedule
@@ -181,9 +182,10 @@ def test_a_run_stopped_before_its_first_step_is_resumed_too(tmp_path, scene):
 def test_a_finished_run_has_nothing_left_to_do_until_it_is_given_more(tmp_path, scene):
     folder = tmp_path / "run"
     finish(runs.train_events(scene, small_config(10), folder))
-    metrics = (folder / "metrics.jsonl").read_text()
+    metrics, before = (folder / "metrics.jsonl").read_text(), everything(folder)
     events = finish(runs.resume(folder))
     assert events[-2:] == [Saved(10), Finished(10, events[-1].seconds, "budget")]
+    assert everything(folder)[0] == before[0] and look(folder).model.grid.occupied.numpy().tobytes() == before[0][SHARPENED]
     assert (folder / "metrics.jsonl").read_text().count("\n") == metrics.count("\n")
     events = finish(runs.resume(folder, overrides={"training.steps": 30}))
     assert [event.step for event in events if isinstance(event, Stepped)] == list(range(11, 31))

@@ -21,6 +21,9 @@ MEMORY = 1 / 8  # of all refreshes so far, later on: what is thin shows at few o
 REMEMBERED = 0.15  # what a whole round leaves at least: a cell must not be forgotten before it is asked again
 UNBOUNDED_STEP = 2.0  # times as long: there a ray has far more to pass through
 UNSEEN = -1.0  # a cell that was never asked counts as occupied
+SHARPEST = 256  # cells along an edge, at most, that pictures are made with
+EIGHTHS = (0, 7, 1, 6, 2, 5, 4, 3)  # of a cell, a bit for each axis; opposite ones come together
+ASKED = 1 << 17  # points at a time
 CELL_STRIDE = 2654435761  # a prime larger than any grid: its multiples come by every cell before one repeats
 
 
@@ -43,8 +46,11 @@ class OccupancyGrid:
         size = self._size_after(0)
         self.load(torch.full((size, size, size), UNSEEN, device=ops.device))
 
-    def load(self, values: Tensor, threshold: float | None = None) -> None:
-        """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell; and above which it counts, if told."""
+    def load(self, values: Tensor, threshold: float | None = None, sharpened: Tensor | None = None) -> None:
+        """Takes over [G, G, G] values (z, y, x): the optical depth of a step in each cell; and above which it counts, if told.
+
+        What `sharpen` made of such a grid may come with it.
+        """
         self.threshold = self.threshold if threshold is None else threshold
         self.values, self.open_cells = values.clone(), torch.arange(values.numel(), device=values.device)  # [C] that are asked
         if self.is_open is not None:
@@ -52,6 +58,7 @@ class OccupancyGrid:
             self.values[~is_open] = 0.0
             self.open_cells = is_open.view(-1).nonzero()[:, 0]
         self._mark()
+        self.occupied = self.occupied if sharpened is None else sharpened
 
     def restrict(self, is_open: Tensor) -> None:
         """Where not, [g, g, g] (z, y, x) over the unit cube, everything counts as empty for good."""
@@ -81,15 +88,47 @@ class OccupancyGrid:
         count = min(count, total)
         order = torch.arange(count, device=self.ops.device) + refreshes * count
         cells = self.open_cells[(order % total) * CELL_STRIDE % total]  # [M]
-        corners = torch.stack([cells % size, cells // size % size, cells // size**2], 1)  # [M, 3] x, y, z
-        unit = (corners + draws.uniform(CELLS, count)[:, :3]) / size
-        lengths = self.space.step_length(self.space.from_unit(unit), self.step_length)
+        unit = (_corners(cells, size) + draws.uniform(CELLS, count)[:, :3]) / size
         decay = max(FADING, 1.0 - 1.0 / max(MEMORY * refreshes, 1.0), REMEMBERED ** (count / total))
-        self.ops.occupancy.refresh(self.values, cells, density_fn(unit) * lengths, decay)
+        self.ops.occupancy.refresh(self.values, cells, self._depths(unit, density_fn), decay)
         self._mark()
+
+    def sharpen(self, density_fn: Callable[[Tensor], Tensor]) -> None:
+        """Halves the cells that count, and keeps those of the new ones in which something is at the middle of an eighth.
+
+        For the pictures of a field that learns no more: `refresh`, which knows whole cells alone, takes it back.
+        """
+        size = 2 * len(self.values)
+        if size > SHARPEST:
+            return
+        occupied = self.occupied
+        for axis in range(3):
+            occupied = occupied.repeat_interleave(2, axis)
+        cells, kept = occupied.view(-1).nonzero()[:, 0], torch.zeros_like(occupied)
+        for eighth in EIGHTHS:
+            middle = 0.25 + 0.5 * torch.tensor([eighth & 1, eighth >> 1 & 1, eighth >> 2 & 1], device=cells.device)
+            is_full = torch.cat([self._depths((_corners(some, size) + middle) / size, density_fn) > self.threshold
+                                 for some in cells.split(ASKED)])
+            kept.view(-1)[cells[is_full]] = True
+            cells = cells[~is_full]
+        self.occupied = kept
+
+    @property
+    def sharpened(self) -> Tensor | None:
+        """[2G, 2G, 2G] bool (z, y, x): what counts as occupied since `sharpen`; None before and where it was taken back."""
+        return self.occupied if len(self.occupied) > len(self.values) else None
+
+    def _depths(self, unit: Tensor, density_fn: Callable[[Tensor], Tensor]) -> Tensor:
+        """[N, 3] in the unit cube -> [N] the optical depth of a step there."""
+        return density_fn(unit) * self.space.step_length(self.space.from_unit(unit), self.step_length)
 
     def _mark(self) -> None:
         self.occupied = self.ops.occupancy.mark(self.values, self.threshold)
+
+
+def _corners(cells: Tensor, size: int) -> Tensor:
+    """[M] flat -> [M, 3] x, y, z in cells."""
+    return torch.stack([cells % size, cells // size % size, cells // size**2], 1)
 
 
 @dataclass(frozen=True)

@@ -283,14 +283,22 @@ class Trainer:
         return Validated(self.steps_done, fraction, psnr, ssim)
 
     def settle(self) -> None:
-        """After the last step: what is so thin that the validation photos do not miss it counts as empty, for faster pictures."""
-        grid = self.model.grid
-        if grid is None or self.validation is None or not 0.0 < grid.threshold < HASTY_THRESHOLD:
+        """After the last step, for faster pictures: what the validation photos do not miss counts as empty.
+
+        That is thin haze, and parts of cells in which nothing is found.
+        """
+        grid, model = self.model.grid, self.model
+        if grid is None or self.validation is None or grid.threshold <= 0.0:
             return
-        trained, whole = grid.threshold, self.validation.score(self.model)[0]
-        grid.load(grid.values, HASTY_THRESHOLD)
-        if not self.validation.score(self.model)[0] > whole - MISSED:  # photos that say nothing miss everything
-            grid.load(grid.values, trained)
+        trained, needed = grid.threshold, self.validation.score(model)[0] - MISSED
+        if trained < HASTY_THRESHOLD:
+            grid.load(grid.values, HASTY_THRESHOLD)
+            if not self.validation.score(model)[0] > needed:  # photos that say nothing miss everything
+                grid.load(grid.values, trained)
+        if model.fields[-1].nets is not None:  # others would take longer to ask than pictures gain
+            grid.sharpen(model.density)
+            if not self.validation.score(model)[0] > needed:
+                grid.load(grid.values)
 
     @property
     def is_on_plateau(self) -> bool:

@@ -109,18 +109,26 @@ def test_late_in_training_pixels_are_seen_along_two_rays_and_thin_haze_is_sample
     assert thresholds[0] > thresholds[-1] == thin and rays[-1] == 2 * drawn[-1]
 
 
-@pytest.mark.parametrize("scores, is_missed", [((30.0, 29.95), False), ((30.0, 29.8), True), ((math.nan, math.nan), True)])
-def test_pictures_leave_out_thin_haze_that_the_validation_photos_do_not_miss(scores, is_missed, monkeypatch):
+@pytest.mark.parametrize("scores, are_left_out", [
+    ((30.0, 29.95, 29.92), (True, True)), ((30.0, 29.8, 29.95), (False, True)), ((30.0, 29.95, 29.8), (True, False)),
+    ((math.nan, math.nan, math.nan), (False, False)),
+])
+def test_pictures_leave_out_haze_and_parts_of_cells_that_the_validation_photos_do_not_miss(scores, are_left_out, monkeypatch):
     monkeypatch.setattr(schedule, "ENOUGH_LOOKS", 0.05)
     trainer = make_trainer(10, {"sampling.grid_threshold": 1e-6})
     list(events_of(trainer))
-    grid, trained = trainer.model.grid, trainer.model.sampling.grid_threshold
+    grid, trained, answers = trainer.model.grid, trainer.model.sampling.grid_threshold, iter(scores)
     grid.load(grid.values, trained)
-    by_threshold = dict(zip((trained, HASTY_THRESHOLD), scores, strict=True))
-    trainer.validation = SimpleNamespace(score=lambda model: (by_threshold[model.grid.threshold], 1.0))
+    trainer.validation = SimpleNamespace(score=lambda model: (next(answers), 1.0))
     trainer.settle()
-    assert grid.threshold == trainer.progress()[EMPTY] == (trained if is_missed else HASTY_THRESHOLD)
-    assert torch.equal(grid.occupied, trainer.model.ops.occupancy.mark(grid.values, grid.threshold))
+    assert grid.threshold == trainer.progress()[EMPTY] == (HASTY_THRESHOLD if are_left_out[0] else trained)
+    whole = trainer.model.ops.occupancy.mark(grid.values, grid.threshold)
+    assert (grid.sharpened is not None) == are_left_out[1] == ("model.sharpened" in trainer.tensors(is_over=True))
+    if are_left_out[1]:
+        assert len(grid.occupied) == 2 * len(whole)
+        assert not (grid.occupied & ~whole.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)).any()
+    else:
+        assert torch.equal(grid.occupied, whole)
 
 
 def test_the_hash_grid_learns_the_ball_in_some_hundred_steps():
