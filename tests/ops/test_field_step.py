@@ -161,6 +161,22 @@ def test_nothing_of_a_step_outlives_it(backend):
         gc.enable()
 
 
+@requires("compiler")
+def test_where_nothing_flows_back_rays_are_left_when_they_are_dim():
+    field, levels = random_field(density=0.1)
+    rays = random_rays(10, 4000)
+    see, of_ray = seen_by(field_step.IMPLEMENTATIONS["cpp"](), rays, Space(True), levels, True), rays[2].ray_indices
+    sums, weights = (values.detach() for values in see(**field))
+    with torch.no_grad():
+        fewer_sums, fewer_weights = see(**field)
+    ahead = (weights.cumsum(0) - weights).double()
+    left = 1.0 - (ahead - ahead[rays[2].ray_starts[of_ray]])
+    is_bright, is_dim = left > 1.01 * field_step.DIM, left < 0.99 * field_step.DIM
+    assert torch.equal(fewer_weights[is_bright], weights[is_bright]) and not fewer_weights[is_dim].any()
+    assert is_bright.sum() > 100 and (weights[is_dim] > 0).sum() > 20
+    assert (fewer_sums - sums)[:, :4].abs().max() <= field_step.DIM
+
+
 @requires("triton")
 @pytest.mark.parametrize("n_rays, n_samples", [(1, 1), (3, 0), (7, 200)])
 def test_leaving_rays_that_are_dark_changes_nothing(n_rays, n_samples):

@@ -4,7 +4,6 @@ import math
 import pytest
 import torch
 
-from nerf_app.sampling import occupancy
 from nerf_app.sampling.draws import Draws
 from nerf_app.sampling.occupancy import UNSEEN, OccupancyGrid, OccupancySampler
 from nerf_app.sampling.settings import SamplingSettings

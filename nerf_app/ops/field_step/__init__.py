@@ -13,6 +13,8 @@ The same as these ops one after the other: positions of the samples' middles -> 
 ClampedExp of the first output -> composite.render_weights; where a weight is above SEEN, the density net's outputs and
 the direction's spherical harmonics -> mlp (colour net) -> sigmoid of the first C; composite.accumulate.
 
+Where nothing flows back, a ray may be left when less than DIM of its light is: what lies behind changes no picture.
+
 Differentiable in the field's parameters alone: where a position, a direction or an interval needs a gradient, use the ops.
 A field that this does not describe uses them as well, so nothing is possible here only.
 """
@@ -26,6 +28,7 @@ from torch import Tensor
 from nerf_app.ops.hashgrid.levels import Level
 
 SEEN = 1e-5  # a sample that adds less than this to its ray is not asked for its colour
+DIM = 2e-3  # half a step of eight bits
 
 IMPLEMENTATIONS = {
     "reference": lambda: import_module(f"{__name__}.reference"),

@@ -12,7 +12,7 @@
 
 namespace {
 
-constexpr float SEEN = 1e-5f, CLAMP = 15.0f;  // as the reference has them
+constexpr float SEEN = 1e-5f, CLAMP = 15.0f, DIM = 2e-3f;  // as the contract and the reference have them
 constexpr int WAVE = 8;                                      // samples of a ray that are asked together
 constexpr int SH = 16;                                       // numbers of a direction
 
@@ -151,6 +151,7 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
     Wave wave;
     Values values(nets.density);
     Colours colours(nets);
+    const float least = out.lit ? DARK : DIM;
     while (!alive.empty()) {
         wave.ask(alive, rays, grid, nets, values);
         int64_t point = 0;
@@ -158,7 +159,7 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
         for (Light light : alive) {
             const int64_t stop = light.next + WAVE < light.end ? light.next + WAVE : light.end;
             const int64_t behind = point + stop - light.next;
-            for (; light.next < stop && light.left >= DARK; ++light.next, ++point) {
+            for (; light.next < stop && light.left >= least; ++light.next, ++point) {
                 const int64_t s = light.next;
                 const float* hidden = &wave.hidden[point * nets.geometry()];
                 const float stopped = wave.stopped[point], weight = out.weights[s] = light.left * stopped;
@@ -175,7 +176,7 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
                     colours.add(light.ray, s, weight, hidden, &directions[(light.ray - first) * SH], out.sums, out.rgb);
             }
             point = behind;
-            if (light.next < light.end && light.left >= DARK) alive[kept++] = light;
+            if (light.next < light.end && light.left >= least) alive[kept++] = light;
         }
         alive.resize(kept);
     }
