@@ -96,7 +96,7 @@ class CapturedStep:
     def __init__(self, trainer: "Trainer") -> None:
         parameters, device = trainer.model.parameters, trainer.model.ops.device
         self.trainer, self.device, self.is_cuda = trainer, device, device.type == "cuda"
-        weights = weights_of(trainer.losses, trainer.model)
+        weights = weights_of(trainer.losses, trainer.model, fraction=1.0)  # without a shading they stay what they are
         self.emptiness = weights.pop("emptiness", 0.0)
         self.haze = weights  # of such fields: of how far, and how close, light is spread
         self.half = parameters.flat.detach().to(torch.float16)  # [P]

@@ -194,7 +194,7 @@ class Trainer:
             rgb = batch.mean(over(self.fit.photographed(rendering, batch.rays.view_indices), batch.of_rays(background)))
             is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \
                 photo_loss(rgb, truth, batch.counts, trimmed)
-            loss = loss + is_like + added_loss(rendering, batch, self.model, self.losses)
+            loss = loss + is_like + added_loss(rendering, batch, self.model, self.losses, fraction)
             samples += rendering.weights.shape[0]
             squares = ((rgb.detach() - truth) ** 2).mean(1) * batch.counts
             error = mean_that_counts(squares, batch.counts * batch.drawn.rarity)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HUBER = 0.1  # errors beyond this count linearly
 HAZE = {"distortion": 0.001, "closeness": 0.01}  # weights in unbounded space, where haze has room
 UNBOUNDED = HAZE | {"points": 0.05}
+MIRRORING_COSTS = 0.4, 0.5  # parts of the budget: it costs nothing before the first, all that it will from the second on
 CLEAR = 0.25  # part of the way from a lens to the scene's middle in which light costs something
 
 
@@ -76,15 +77,29 @@ def emptiness(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Ten
     return mean_that_counts(batch.mean(rendering.opacity[:, None])[:, 0] * batch.is_empty, batch.counts)
 
 
+def mirrored(rendering: Rendering, batch: "Batch", model: RadianceModel) -> Tensor:
+    """How much of the light that is seen is said to be mirrored: the mean over rays, [].
+
+    Light that is mirrored alike towards everywhere looks like a thing's own: photos do not tell by which name to call it.
+    """
+    light = rendering.opacity.detach() * rendering.surface.specular.mean(1)  # [R] linear
+    return mean_that_counts(light, batch.of_rays(batch.counts))
+
+
 # By the setting that is its weight; each gives [] for a rendering of a batch.
-TERMS = {"distortion": distortion, "closeness": closeness, "emptiness": emptiness, "surface": surface}
+TERMS = {"distortion": distortion, "closeness": closeness, "emptiness": emptiness, "surface": surface, "mirrored": mirrored}
 
 
-def weights_of(settings: LossSettings, model: RadianceModel) -> dict[str, float]:
-    """The weight of each of TERMS that counts here."""
+def weights_of(settings: LossSettings, model: RadianceModel, fraction: float) -> dict[str, float]:
+    """The weight of each of TERMS that counts here, when a part of the budget is used.
+
+    What surrounds a thing must be found before it costs something to say that it shows there: else nothing is.
+    """
     weights = {name: weight_of(name, settings, model) for name in TERMS}
+    begin, end = MIRRORING_COSTS
+    weights["mirrored"] *= min(max((fraction - begin) / (end - begin), 0.0), 1.0)
     if model.fields[-1].shading is None:
-        weights["surface"] = 0.0
+        weights["surface"] = weights["mirrored"] = 0.0
     return {name: weight for name, weight in weights.items() if weight}
 
 
@@ -94,6 +109,7 @@ def weight_of(name: str, settings: LossSettings, model: RadianceModel) -> float:
     return weight if weight is not None else 0.0 if model.space.is_bounded else UNBOUNDED[name]
 
 
-def added_loss(rendering: Rendering, batch: "Batch", model: RadianceModel, settings: LossSettings) -> Tensor | float:
+def added_loss(rendering: Rendering, batch: "Batch", model: RadianceModel, settings: LossSettings,
+               fraction: float) -> Tensor | float:
     """The terms that have a weight, weighted: []."""
-    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights_of(settings, model).items())
+    return sum(weight * TERMS[name](rendering, batch, model) for name, weight in weights_of(settings, model, fraction).items())

@@ -33,3 +33,4 @@ class LossSettings:
     emptiness: float = setting(0.01, "weight of light that is stopped where a photo is wholly transparent, against wisps before nothing", low=0.0)
     points: float | None = setting(None, "weight of light that does not stop at the sparse points that a COLMAP model says a photo shows, falling to nothing in the first half of the training; null: 0.05 in unbounded space, none in a box", low=0.0)
     surface: float = setting(0.003, "reflective: weight of predicted normals that are not those of the density, or look away", low=0.0)
+    mirrored: float = setting(0.003, "reflective: weight of light that is said to be mirrored, from the middle of the training on: what looks alike from everywhere is called diffuse", low=0.0)

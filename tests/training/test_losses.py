@@ -10,7 +10,18 @@ from nerf_app.render import Rendering
 from nerf_app.sampling.contraction import Space
 from nerf_app.sampling.samples import Samples
 from nerf_app.training.batches import Batch
-from nerf_app.training.losses import CLEAR, HAZE, HUBER, added_loss, closeness, distortion, emptiness, photo_loss
+from nerf_app.training.losses import (
+    CLEAR,
+    HAZE,
+    HUBER,
+    added_loss,
+    closeness,
+    distortion,
+    emptiness,
+    mirrored,
+    photo_loss,
+    weights_of,
+)
 from nerf_app.training.settings import LossSettings
 from tests.analytic import reference_ops
 
@@ -103,6 +114,25 @@ def test_light_costs_where_a_photo_is_wholly_transparent():
     assert_close(opacity.grad, torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]) / 6)
 
 
+def test_mirrored_light_costs_what_is_seen_of_it_and_nothing_becomes_clearer_by_it():
+    batch, rendering = batch_from([1.0, 0.0, 0.0]), rendered([1.0], [0.0, 1.0])
+    light = torch.tensor([[0.1, 0.2, 0.6]], requires_grad=True)
+    opacity = torch.tensor([0.5], requires_grad=True)
+    cost = mirrored(replace(rendering, opacity=opacity, surface=SimpleNamespace(specular=light)), batch, model_in(Space(True)))
+    assert float(cost.detach()) == pytest.approx(0.5 * 0.3)
+    cost.backward()
+    assert opacity.grad is None
+    assert_close(light.grad, torch.full((1, 3), 0.5 / 3))
+
+
+def test_mirroring_costs_nothing_before_what_surrounds_a_thing_is_found():
+    model = model_in(Space(True))
+    model.fields[0].shading = object()
+    weights = [weights_of(LossSettings(mirrored=0.2), model, part).get("mirrored", 0.0) for part in (0.0, 0.4, 0.45, 0.5, 1.0)]
+    assert weights == pytest.approx([0.0, 0.0, 0.1, 0.2, 0.2])
+    assert "mirrored" not in weights_of(LossSettings(), model_in(Space(True)), 1.0)
+
+
 def test_rays_that_do_not_count_and_cameras_in_the_middle_have_no_closeness():
     rendering, model = rendered([1.0], [0.0, 0.1]), model_in(Space(False))
     assert float(closeness(rendering, batch_from([0.0, 0.0, 0.0]), model)) == 0.0
@@ -117,8 +147,8 @@ def test_a_term_is_added_by_the_weight_of_its_name_and_not_computed_without_one(
         model = model_in(space)
         values = [float(term(rendering, batch, model)) for term in terms]
         assert min(values) > 0
-        loss = added_loss(rendering, batch, model, LossSettings())
+        loss = added_loss(rendering, batch, model, LossSettings(), 1.0)
         assert float(loss) == pytest.approx(sum(weight * value for weight, value in zip(by_itself, values, strict=True)))
         for name, value in zip(HAZE, values, strict=True):
-            loss = added_loss(rendering, batch, model, LossSettings(**dict.fromkeys(HAZE, 0.0) | {name: 0.3}))
+            loss = added_loss(rendering, batch, model, LossSettings(**dict.fromkeys(HAZE, 0.0) | {name: 0.3}), 1.0)
             assert float(loss) == pytest.approx(0.3 * value)

@@ -76,9 +76,9 @@ def test_fog_is_not_told_to_turn_and_teaches_no_normals():
 
 
 def test_only_a_field_that_predicts_normals_has_such_a_loss():
-    for shading, terms in ((None, {"emptiness"}), (object(), {"emptiness", "surface"})):
+    for shading, terms in ((None, {"emptiness"}), (object(), {"emptiness", "surface", "mirrored"})):
         model = SimpleNamespace(fields=[SimpleNamespace(shading=shading)], space=SPACE)
-        assert weights_of(LossSettings(), model).keys() == terms
+        assert weights_of(LossSettings(), model, 1.0).keys() == terms
     assert TERMS["surface"] is surface
 
 
