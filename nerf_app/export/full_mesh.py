@@ -28,8 +28,9 @@ def export_mesh(run: "Run", scene: "Scene", plan: MeshPlan, out: Path, on_progre
     """Write a textured mesh by `out`'s suffix, and beside it how well it shows the held-out photos.
 
     Returns all files, `out` first, and the facts {"faces", "vertices", "open_edges", "texture", "psnr", "silhouette_iou",
-    "split", "photos"}, the last four as `check_mesh` gives them, or None where no photo was held out. `open_edges` are those
-    of the surface before its texture cuts it along seams. `on_progress` hears per cent.
+    "split", "photos"}, the last four as `check_mesh` gives them, or None where no photo was held out; without reflections a
+    texture is none that photos could be held against, and `psnr` is None. `open_edges` are those of the surface before its
+    texture cuts it along seams. `on_progress` hears per cent.
     """
     made_folder(out.parent)
     mesh, n_open = _made(run, scene, plan, on_progress)
@@ -37,6 +38,8 @@ def export_mesh(run: "Run", scene: "Scene", plan: MeshPlan, out: Path, on_progre
     facts = {"faces": len(mesh.faces), "vertices": len(mesh.vertices), "open_edges": n_open, "texture": mesh.texture.shape[1]}
     is_checked = scene.indices("test") or scene.indices("val")
     check = check_mesh(run, scene, mesh) if is_checked else dict.fromkeys(("psnr", "silhouette_iou", "split", "photos"))
+    if plan.texture != "photos" and is_checked:
+        check |= {"psnr": None, "photos": [photo | {"psnr": None} for photo in check["photos"]]}
     write_bytes((json.dumps(facts | check, indent=1) + "\n").encode(), check_file(out))
     on_progress(STEPS, STEPS)
     return [*files, check_file(out)], facts | check
@@ -79,10 +82,11 @@ def check_words(facts: dict[str, Any]) -> str:
     n_open = facts["open_edges"]
     edges = f"{n_open:,} open edge{'s' * (n_open != 1)}" if n_open else "watertight"
     words = f"{facts['faces']:,} faces, {edges}, texture {facts['texture']}×{facts['texture']}"
-    if facts["psnr"] is None:
+    if facts["photos"] is None:
         return f"{words}; not checked, for no photo was held out"
-    overlap = "" if facts["silhouette_iou"] is None else f", silhouettes overlap by {100 * facts['silhouette_iou']:.1f} %"
-    return f"{words}; seen from {len(facts['photos'])} held-out photos: PSNR {facts['psnr']:.2f} dB{overlap}"
+    found = [] if facts["psnr"] is None else [f"PSNR {facts['psnr']:.2f} dB"]
+    found += [] if facts["silhouette_iou"] is None else [f"silhouettes overlap by {100 * facts['silhouette_iou']:.1f} %"]
+    return f"{words}; seen from {len(facts['photos'])} held-out photos: {', '.join(found) or 'nothing to compare'}"
 
 
 def _part(on_progress: Callable[[int, int], None], begin: int, end: int) -> Callable[[int, int], None]:

@@ -1,13 +1,15 @@
 """MESH → TEXTURED MESH, by what a reflective field knows of its surfaces: colours without reflections, roughness, metal.
 
-The field's light is d + t·s: diffuse, and a tint t of what is mirrored. glTF's material has one base colour and a metallic
-part m, whose diffuse colour is base·(1 - m) and whose tint is base·m: m = t / (t + d) of their means and base = d + m·t are
-exact for what is all diffuse and all metal. Its roughness is √α of a GGX lobe; mirrored light then spreads like a von
-Mises–Fisher lobe of 1/κ = 2α², which is what the field calls roughness.
+The field's light is d + s: diffuse, and mirrored by a tint t. glTF's material has one base colour and a metallic part m,
+whose diffuse colour is base·(1 - m) and whose tint is base·m: m = s / (s + d) of their means, seen from several sides, and
+base = d + m·t are exact for what is all diffuse and all metal. A tint alone says nothing where there is hardly any light for
+it to mirror. Its roughness is √α of a GGX lobe; mirrored light then spreads like a von Mises–Fisher lobe of 1/κ = 2α², which
+is what the field calls roughness.
 """
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from nerf_app.run import Run
 AWAY = 0.02  # of the mesh's diagonal: from so near the field is looked at
 THERE = 0.5  # opacity from which on it says something
 CHUNK = 8192  # texels at a time
+TILTED = 0.8  # times as far to a side as outwards: from where a texel is looked at besides straight on
 
 
 def material_mesh(run: Run, mesh: Mesh, on_progress: Callable[[int, int], None], size: int | None = None) -> Mesh:
@@ -49,17 +52,28 @@ def material_mesh(run: Run, mesh: Mesh, on_progress: Callable[[int, int], None],
 
 
 def _looked_at(model: RadianceModel, places: Tensor, normals: Tensor, away: float) -> tuple[Tensor, Tensor]:
-    """Base colour (sRGB-coded), roughness and metal [n, 5], and opacity [n], of places seen straight on from near by."""
-    nothing = torch.zeros(len(places), dtype=torch.int64)
-    rays = Rays(places + away * normals, -normals, torch.ones(len(places)), nothing, nothing == 0)
-    with torch.no_grad():
-        seen = model.render(on_device(rays, model.ops.device))
-    return torch.cat(material_of(seen.surface), 1).cpu(), seen.opacity.cpu()
+    """Base colour (sRGB-coded), roughness and metal [n, 5], and opacity [n], of places seen from near by."""
+    nothing, seen = torch.zeros(len(places), dtype=torch.int64), []
+    for outwards in _sides(normals):
+        rays = Rays(places + away * outwards, -outwards, torch.ones(len(places)), nothing, nothing == 0)
+        with torch.no_grad():
+            seen.append(model.render(on_device(rays, model.ops.device)))
+    mean = Surface(*(torch.stack([getattr(view.surface, field.name) for view in seen]).mean(0) for field in fields(Surface)))
+    return torch.cat(material_of(mean), 1).cpu(), seen[0].opacity.cpu()
+
+
+def _sides(normals: Tensor) -> list[Tensor]:
+    """The unit normals [n, 3] themselves, and those tilted to four sides."""
+    least = torch.nn.functional.one_hot(normals.abs().argmin(1), 3).to(normals)
+    across = torch.nn.functional.normalize(torch.linalg.cross(normals, least), dim=1)
+    along = torch.linalg.cross(normals, across)
+    tilted = (normals + TILTED * side for side in (across, -across, along, -along))
+    return [normals, *(torch.nn.functional.normalize(side, dim=1) for side in tilted)]
 
 
 def material_of(surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
     """As glTF has it: base colour [R, 3] sRGB-coded, roughness [R, 1], metallic part [R, 1], all 0...1."""
-    diffuse, tint = surface.diffuse.mean(1, keepdim=True), surface.tint.mean(1, keepdim=True)
-    metallic = tint / (tint + diffuse).clamp(min=1e-6)
+    diffuse, mirrored = surface.diffuse.mean(1, keepdim=True), surface.specular.mean(1, keepdim=True)
+    metallic = mirrored / (mirrored + diffuse).clamp(min=1e-6)
     base = (surface.diffuse + metallic * surface.tint).clamp(max=1.0)
     return coded(base), (0.5 * surface.roughness[:, None]).clamp(0.0, 1.0) ** 0.25, metallic

@@ -15,7 +15,7 @@ from tests import sphere
 from tests.export.sheets import run_of
 from tests.export.test_mesh_check import coloured_ball
 
-FACTS = {"faces": 1200, "vertices": 700, "open_edges": 0, "texture": 256, "psnr": None}
+FACTS = {"faces": 1200, "vertices": 700, "open_edges": 0, "texture": 256, "psnr": None, "silhouette_iou": None, "photos": None}
 
 
 def cut_everywhere(run, scene, mesh, on_progress) -> Mesh:
@@ -61,3 +61,23 @@ def test_a_run_gives_its_mesh_to_whoever_asks_in_python_and_writes_it_where_that
 def test_a_mesh_says_whether_it_is_closed(count, words):
     assert check_words(FACTS | {"open_edges": count}) == f"1,200 faces, {words}, texture 256×256; " \
                                                           "not checked, for no photo was held out"
+
+
+@pytest.mark.parametrize("psnr, overlap, words", [
+    (31.234, 0.98765, "PSNR 31.23 dB, silhouettes overlap by 98.8 %"), (31.234, None, "PSNR 31.23 dB"),
+    (None, 0.98765, "silhouettes overlap by 98.8 %"), (None, None, "nothing to compare"),
+])
+def test_a_mesh_says_how_it_compares_with_photos(psnr, overlap, words):
+    said = check_words(FACTS | {"psnr": psnr, "silhouette_iou": overlap, "photos": [{}, {}]})
+    assert said.endswith(f"; seen from 2 held-out photos: {words}")
+
+
+def test_photos_say_nothing_of_a_texture_without_reflections(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(full_mesh, "extract_mesh", lambda *_: coloured_ball())
+    monkeypatch.setattr(full_mesh, "require_parts", lambda *_: None)
+    monkeypatch.setattr(full_mesh, "material_mesh", lambda run, mesh, on_progress: cut_everywhere(run, scene, mesh, on_progress))
+    out = tmp_path / "ball.glb"
+    _, facts = export_mesh(run_of(scene), scene, MeshPlan(texture="diffuse"), out, lambda *_: None)
+    assert facts["psnr"] is None and facts["photos"] and all(photo["psnr"] is None for photo in facts["photos"])
+    assert facts["silhouette_iou"] is not None and "PSNR" not in check_words(facts)
+    assert json.loads((tmp_path / "ball.glb.check.json").read_text()) == facts
