@@ -45,8 +45,8 @@ class RadianceModel:
         self.grid = OccupancyGrid(config.sampling, self.space, ops) if config.sampling.kind == "occupancy" else None
         self.mirror: Mirror | None = None
 
-    def passes(self, rays: Rays, draws: Draws | None, *, with_normals: bool = False,
-               codes: Tensor | None = None) -> Iterator[Rendering]:
+    def passes(self, rays: Rays, draws: Draws | None, *, with_normals: bool = False, codes: Tensor | None = None,
+               least_light: float = 0.0) -> Iterator[Rendering]:
         """One rendering after the other, each better sampled than the one before; training supervises all of them.
 
         With the photos' codes [V, CODE_WIDTH], each ray shows the colours of its own photo.
@@ -60,7 +60,8 @@ class RadianceModel:
             coarse = render_samples(rays, samples, self.fields[0], self.space, self.ops, codes=codes)
             yield self._whole(pieces, coarse, draws)
             samples = resample(rays, samples, coarse.weights, self.sampling.fine_samples, draws)
-        seen = render_samples(rays, samples, self.fields[-1], self.space, self.ops, with_normals=with_normals, codes=codes)
+        seen = render_samples(rays, samples, self.fields[-1], self.space, self.ops, with_normals=with_normals, codes=codes,
+                              least_light=least_light)
         yield self._whole(pieces, seen, draws)
 
     def _whole(self, pieces: Pieces, seen: Rendering, draws: Draws | None) -> Rendering:
@@ -69,9 +70,9 @@ class RadianceModel:
             return seen
         return join(pieces, seen, self.parameters[TINT].exp(), self.mirror.normal, has_mirror=draws is None)
 
-    def render(self, rays: Rays, *, with_normals: bool = False) -> Rendering:
-        """What the rays show, without any randomness."""
-        *_, last = self.passes(rays, None, with_normals=with_normals)
+    def render(self, rays: Rays, *, with_normals: bool = False, least_light: float = 0.0) -> Rendering:
+        """What the rays show, without any randomness; rays may be left when `least_light` of their light is left."""
+        *_, last = self.passes(rays, None, with_normals=with_normals, least_light=least_light)
         return last
 
     def density(self, unit: Tensor) -> Tensor:

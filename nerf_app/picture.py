@@ -8,6 +8,7 @@ import torch
 
 from nerf_app.fields.shading import Surface, coded
 from nerf_app.model import RadianceModel
+from nerf_app.ops.field_step import DIM
 from nerf_app.rays import Rays, cast_rays
 from nerf_app.render import Rendering, distance_of_light, over
 from nerf_app.scene.camera import Camera
@@ -57,7 +58,7 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
 
     Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle.
     """
-    view = _View(model, camera, scene_from_camera, background)
+    view = _View(model, camera, scene_from_camera, background, 0.0 if with_depths else DIM)
     pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
 
     def through_middles(chunk: torch.Tensor) -> torch.Tensor:
@@ -86,9 +87,10 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
 class _View:
     """A model before one camera."""
 
-    def __init__(self, model: RadianceModel, camera: Camera, pose: np.ndarray, background: tuple[float, float, float]) -> None:
+    def __init__(self, model: RadianceModel, camera: Camera, pose: np.ndarray, background: tuple[float, float, float],
+                 least_light: float) -> None:
         device = model.ops.device
-        self.model, self.width = model, camera.width
+        self.model, self.width, self.least_light = model, camera.width, least_light
         self.cameras = CameraBatch.from_cameras([camera], device)
         self.pose = torch.tensor(np.asarray(pose, np.float64)[None], device=device)  # [1, 4, 4]
         self.paper = torch.tensor(background, dtype=torch.float32, device=device)  # [3]
@@ -98,7 +100,7 @@ class _View:
         """Through points that lie `offset` (right, down) from the middles of pixels [R], numbered row by row."""
         x, y = pixels % self.width + 0.5 + offset[0], pixels // self.width + 0.5 + offset[1]
         rays = cast_rays(self.cameras, self.pose, torch.zeros_like(pixels), x, y, self.model.ops.lens)
-        return rays, self.model.render(rays, with_normals=with_normals)
+        return rays, self.model.render(rays, with_normals=with_normals, least_light=self.least_light)
 
     def in_chunks(self, pixels: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """What `work` gives for all pixels [P], chunk by chunk, on the CPU: [P, C]; smaller chunks where a GPU is full."""

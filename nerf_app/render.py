@@ -28,14 +28,17 @@ class Rendering:
 
 
 def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
-                   *, with_normals: bool = False, codes: Tensor | None = None) -> Rendering:
-    """The field seen along rays, with their photos' codes [V, CODE_WIDTH] if there are any; differentiable in all of them."""
+                   *, with_normals: bool = False, codes: Tensor | None = None, least_light: float = 0.0) -> Rendering:
+    """The field seen along rays, with their photos' codes [V, CODE_WIDTH] if there are any; differentiable in all of them.
+
+    Where nothing needs a gradient, rays may be left when `least_light` of their light is left.
+    """
     moves = torch.is_grad_enabled() and (rays.origins.requires_grad or rays.directions.requires_grad)
     by_slope = with_normals and field.shading is None  # a shading knows normals of its own
     if field.nets is None or by_slope or moves or codes is not None:
         sums, weights, normals = see(rays, samples, field, space, ops, by_slope, codes)
     else:  # the same in one pass
-        sums, weights = ops.field_step.see(rays.origins, rays.directions, samples, space, field.nets)
+        sums, weights = ops.field_step.see(rays.origins, rays.directions, samples, space, field.nets, least_light)
         normals = None
     rgb, opacity, distance, surface = sums[:, :-2], sums[:, -2], sums[:, -1] / sums[:, -2].clamp(min=1e-6), None
     if field.shading is not None:

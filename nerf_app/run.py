@@ -200,6 +200,8 @@ def resume(folder: str | Path, scene_path: str | Path | None = None, overrides: 
         batches, validation, is_open = photos_of(scene, config, ops)
         trainer = Trainer(RadianceModel(config, header.is_bounded, ops, header.n_training), batches, validation, config, is_open)
         is_new = config.sampling.grid_threshold != before.sampling.grid_threshold
+        if is_new:  # what was left out by the old one
+            tensors.pop(SHARPENED, None)
         trainer.load(tensors, header.progress | ({EMPTY: None} if is_new else {}), header.step)
         if config.training.learning_rate != before.training.learning_rate:
             trainer.returns = 0  # their halving was of the other rate

@@ -66,7 +66,7 @@ class AnalyticModel:
     def space(self) -> Space:
         return self.field.space
 
-    def render(self, rays: Rays, *, with_normals: bool = False) -> Rendering:
+    def render(self, rays: Rays, *, with_normals: bool = False, least_light: float = 0.0) -> Rendering:
         samples = spread_evenly(rays, self.field.space, self.samples, None)
         return render_samples(rays, samples, self.field, self.field.space, self.ops, with_normals=with_normals)
 

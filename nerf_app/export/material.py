@@ -9,7 +9,6 @@ is what the field calls roughness.
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -58,8 +57,11 @@ def _looked_at(model: RadianceModel, places: Tensor, normals: Tensor, away: floa
         rays = Rays(places + away * outwards, -outwards, torch.ones(len(places)), nothing, nothing == 0)
         with torch.no_grad():
             seen.append(model.render(on_device(rays, model.ops.device)))
-    mean = Surface(*(torch.stack([getattr(view.surface, field.name) for view in seen]).mean(0) for field in fields(Surface)))
-    return torch.cat(material_of(mean), 1).cpu(), seen[0].opacity.cpu()
+    there = sum(view.opacity for view in seen)[:, None].clamp(min=1e-6)
+    diffuse, mirrored = (sum(view.opacity[:, None] * getattr(view.surface, light) for view in seen) / there
+                         for light in ("diffuse", "specular"))
+    found = material_of(seen[0].surface, part_mirrored(diffuse, mirrored))
+    return torch.cat(found, 1).cpu(), seen[0].opacity.cpu()
 
 
 def _sides(normals: Tensor) -> list[Tensor]:
@@ -71,9 +73,13 @@ def _sides(normals: Tensor) -> list[Tensor]:
     return [normals, *(torch.nn.functional.normalize(side, dim=1) for side in tilted)]
 
 
-def material_of(surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
-    """As glTF has it: base colour [R, 3] sRGB-coded, roughness [R, 1], metallic part [R, 1], all 0...1."""
-    diffuse, mirrored = surface.diffuse.mean(1, keepdim=True), surface.specular.mean(1, keepdim=True)
-    metallic = mirrored / (mirrored + diffuse).clamp(min=1e-6)
+def part_mirrored(diffuse: Tensor, mirrored: Tensor) -> Tensor:
+    """Of light [R, 3], [R, 3], the part 0...1 that is mirrored: [R, 1]."""
+    diffuse, mirrored = diffuse.mean(1, keepdim=True), mirrored.mean(1, keepdim=True)
+    return mirrored / (mirrored + diffuse).clamp(min=1e-6)
+
+
+def material_of(surface: Surface, metallic: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As glTF has it: base colour [R, 3] sRGB-coded, roughness [R, 1], metallic part [R, 1] as it is given, all 0...1."""
     base = (surface.diffuse + metallic * surface.tint).clamp(max=1.0)
     return coded(base), (0.5 * surface.roughness[:, None]).clamp(0.0, 1.0) ** 0.25, metallic

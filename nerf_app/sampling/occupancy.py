@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool3d
 
 from nerf_app.ops.backend import Backend
+from nerf_app.ops.occupancy.reference import least_depth
 from nerf_app.rays import Rays
 from nerf_app.sampling.contraction import Limits, Space
 from nerf_app.sampling.draws import CELLS, RAY_OFFSET, Draws
@@ -96,18 +97,18 @@ class OccupancyGrid:
     def sharpen(self, density_fn: Callable[[Tensor], Tensor]) -> None:
         """Halves the cells that count, and keeps those of the new ones in which something is at the middle of an eighth.
 
-        For the pictures of a field that learns no more: `refresh`, which knows whole cells alone, takes it back.
+        For the pictures of a field that learns no more: `refresh` and `load`, which know whole cells alone, take it back.
         """
         size = 2 * len(self.values)
         if size > SHARPEST:
             return
-        occupied = self.occupied
+        occupied, enough = self.ops.occupancy.mark(self.values, self.threshold), least_depth(self.values, self.threshold)
         for axis in range(3):
             occupied = occupied.repeat_interleave(2, axis)
         cells, kept = occupied.view(-1).nonzero()[:, 0], torch.zeros_like(occupied)
         for eighth in EIGHTHS:
             middle = 0.25 + 0.5 * torch.tensor([eighth & 1, eighth >> 1 & 1, eighth >> 2 & 1], device=cells.device)
-            is_full = torch.cat([self._depths((_corners(some, size) + middle) / size, density_fn) > self.threshold
+            is_full = torch.cat([self._depths((_corners(some, size) + middle) / size, density_fn) > enough
                                  for some in cells.split(ASKED)])
             kept.view(-1)[cells[is_full]] = True
             cells = cells[~is_full]

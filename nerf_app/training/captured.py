@@ -146,7 +146,7 @@ class CapturedStep:
         grain = max(1 << max(rays.bit_length() - 1, 0), GRAIN) // GRAIN
         room = 1 << (int(ROOM * samples_wanted(trainer.settings, fraction)) - 1).bit_length()
         return Shape(-(-rays // grain) * grain, rays_of_pixel(fraction, trainer.looks), room, grid.stride * grid.step_length,
-                     len(grid.occupied))
+                     len(grid.values))
 
     def fill(self, shape: Shape, draws: Draws) -> None:
         """Draws rays and puts them where the graph looks for them."""

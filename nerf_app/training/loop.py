@@ -150,6 +150,8 @@ class Trainer:
 
     def prepare(self, draws: Draws, fraction: float) -> None:
         """What comes before a step is taken."""
+        if self.model.grid is not None and self.model.grid.sharpened is not None:  # of a finished run that goes on
+            self.model.grid.load(self.model.grid.values)
         self._refresh(draws, fraction)
         for field in self.model.fields:
             if field.shading is not None and field.nets is not None:
@@ -295,10 +297,10 @@ class Trainer:
             grid.load(grid.values, HASTY_THRESHOLD)
             if not self.validation.score(model)[0] > needed:  # photos that say nothing miss everything
                 grid.load(grid.values, trained)
-        if model.fields[-1].nets is not None:  # others would take longer to ask than pictures gain
+        if model.fields[-1].nets is not None and model.ops.name != "reference":  # to ask others takes longer than pictures gain
             grid.sharpen(model.density)
-            if not self.validation.score(model)[0] > needed:
-                grid.load(grid.values)
+        if grid.sharpened is not None and not self.validation.score(model)[0] > needed:
+            grid.load(grid.values)
 
     @property
     def is_on_plateau(self) -> bool:

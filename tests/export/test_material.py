@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nerf_app import run as runs
-from nerf_app.export.material import TILTED, _sides, material_mesh, material_of
+from nerf_app.export.material import TILTED, _sides, material_mesh, material_of, part_mirrored
 from nerf_app.fields.shading import Surface, coded
 from tests.export.test_texture import round_ball
 from tests.sphere import SHARP, small_config, sphere_scene
@@ -16,11 +16,15 @@ def surface(diffuse, mirrored, tint, spread=0.0):
     return Surface(one, diffuse * one, mirrored * one, tint * one, torch.tensor([spread]), one)
 
 
+def material(surface):
+    return material_of(surface, part_mirrored(surface.diffuse, surface.specular))
+
+
 @pytest.mark.parametrize("diffuse, mirrored, tint, metallic, base", [
     (0.5, 0.0, 0.0, 0.0, 0.5), (0.0, 0.3, 0.8, 1.0, 0.8), (0.0, 0.0, 0.0, 0.0, 0.0), (0.5, 0.0, 0.9, 0.0, 0.5),
 ])
 def test_what_is_all_diffuse_or_all_metal_keeps_its_colour(diffuse, mirrored, tint, metallic, base):
-    found, _, metal = material_of(surface(diffuse, mirrored, tint))
+    found, _, metal = material(surface(diffuse, mirrored, tint))
     assert float(metal) == pytest.approx(metallic) and torch.allclose(found, coded(torch.full((1, 3), base)))
 
 
@@ -36,7 +40,7 @@ def test_a_texel_is_looked_at_from_five_sides_above_it():
 @pytest.mark.parametrize("roughness", [0.1, 0.3, 0.5, 0.8])
 def test_roughness_comes_back_from_the_lobe_that_it_makes(roughness):
     alpha = roughness**2
-    assert float(material_of(surface(0.0, 1.0, 1.0, 2 * alpha**2))[1]) == pytest.approx(roughness, abs=1e-5)
+    assert float(material(surface(0.0, 1.0, 1.0, 2 * alpha**2))[1]) == pytest.approx(roughness, abs=1e-5)
 
 
 def test_a_mesh_gets_colour_roughness_and_metal_from_the_field(tmp_path):

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from nerf_app.sampling import occupancy
 from nerf_app.sampling.draws import Draws
 from nerf_app.sampling.occupancy import UNSEEN, OccupancyGrid, OccupancySampler
 from nerf_app.sampling.settings import SamplingSettings
@@ -161,6 +162,48 @@ def test_a_loaded_grid_marks_the_same_cells():
     assert 0.1 < grid.occupied.float().mean() < 0.9
     assert torch.equal(other.occupied, grid.occupied)
     assert other.values.data_ptr() != grid.values.data_ptr()
+
+
+def stripes(unit):
+    """[N, 3] in the unit cube -> [N] per scene unit; all axes differ."""
+    return 3.0 * (torch.sin(unit @ torch.tensor([40.0, 55.0, 35.0])) > 0.9) + 0.02 * unit[:, 0]
+
+
+@pytest.mark.parametrize("space", [BOX, UNBOUNDED])
+@pytest.mark.parametrize("cap", [0.1, 100.0])
+def test_halves_of_cells_that_count_are_kept_where_one_of_their_eighths_is_full(space, cap):
+    grid = make_grid(space)
+    refresh(grid, stripes, SIZE**3, times=3)
+    assert grid.sharpened is None
+    values = torch.where(torch.arange(SIZE) % 4 == 1, 0.0, grid.values)  # cells that do not count are not asked
+    grid.load(values, cap)
+    coarse, enough = grid.occupied, min(cap, 0.5 * float(values.mean()))
+    grid.sharpen(stripes)
+    lengths = space.step_length(space.from_unit(centres(4 * SIZE)), grid.step_length)
+    is_full = (stripes(centres(4 * SIZE)) * lengths > enough).view(2 * SIZE, 2, 2 * SIZE, 2, 2 * SIZE, 2).amax((1, 3, 5))
+    expected = is_full & coarse.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert torch.equal(grid.sharpened, expected) and 0 < expected.sum() < 8 * coarse.sum()
+    grid.sharpen(stripes)
+    assert torch.equal(grid.sharpened, expected), "once is all"
+    again = make_grid(space)
+    again.load(grid.values, cap, grid.sharpened)
+    assert torch.equal(again.occupied, expected)
+    refresh(grid, stripes, 1, times=1)
+    assert grid.sharpened is None and len(grid.occupied) == SIZE
+
+
+def test_of_an_empty_grid_nothing_is_left():
+    grid = make_grid()
+    grid.load(torch.zeros_like(grid.values))
+    grid.sharpen(stripes)
+    assert not grid.sharpened.any()
+
+
+def test_cells_that_are_small_enough_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(occupancy, "SHARPEST", 2 * SIZE - 1)
+    grid = make_grid()
+    grid.sharpen(lambda unit: pytest.fail("they are asked"))
+    assert grid.sharpened is None
 
 
 @pytest.mark.parametrize("space", [BOX, UNBOUNDED])

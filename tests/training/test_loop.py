@@ -33,15 +33,16 @@ from nerf_app.training.loop import (
 from nerf_app.training.schedule import GROWTH, HASTY_THRESHOLD, Budget, rays_of_pixel, threshold_wanted
 from nerf_app.training.tiles import UNKNOWN, Tiles
 from nerf_app.training.validation import Validation
+from tests.requires import requires
 from tests.sphere import SHARP, TINY_NERF, small_config, sphere_scene
 
 SCENE = sphere_scene(size=24)
 NERF = TINY_NERF | {"training.learning_rate": 5e-3}
 
 
-def make_trainer(steps=30, changes=None, scene=SCENE):
+def make_trainer(steps=30, changes=None, scene=SCENE, backend="reference"):
     config = small_config(steps, changes)
-    model = RadianceModel(config, True, choose_backend("reference", "cpu", 1))
+    model = RadianceModel(config, True, choose_backend(backend, "cpu", 1))
     return Trainer(model, PixelBatches(scene, model.ops), Validation(scene), config)
 
 
@@ -109,13 +110,14 @@ def test_late_in_training_pixels_are_seen_along_two_rays_and_thin_haze_is_sample
     assert thresholds[0] > thresholds[-1] == thin and rays[-1] == 2 * drawn[-1]
 
 
+@requires("compiler")
 @pytest.mark.parametrize("scores, are_left_out", [
     ((30.0, 29.95, 29.92), (True, True)), ((30.0, 29.8, 29.95), (False, True)), ((30.0, 29.95, 29.8), (True, False)),
     ((math.nan, math.nan, math.nan), (False, False)),
 ])
 def test_pictures_leave_out_haze_and_parts_of_cells_that_the_validation_photos_do_not_miss(scores, are_left_out, monkeypatch):
     monkeypatch.setattr(schedule, "ENOUGH_LOOKS", 0.05)
-    trainer = make_trainer(10, {"sampling.grid_threshold": 1e-6})
+    trainer = make_trainer(10, {"sampling.grid_threshold": 1e-6}, backend="cpp")
     list(events_of(trainer))
     grid, trained, answers = trainer.model.grid, trainer.model.sampling.grid_threshold, iter(scores)
     grid.load(grid.values, trained)

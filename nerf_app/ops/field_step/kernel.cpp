@@ -12,7 +12,7 @@
 
 namespace {
 
-constexpr float SEEN = 1e-5f, CLAMP = 15.0f, DIM = 2e-3f;  // as the contract and the reference have them
+constexpr float SEEN = 1e-5f, CLAMP = 15.0f;  // as the reference has them
 constexpr int WAVE = 8;                                      // samples of a ray that are asked together
 constexpr int SH = 16;                                       // numbers of a direction
 
@@ -138,7 +138,7 @@ struct Seen {  // what the forward pass leaves; the last four are null where not
     int64_t* lit;  // [R] how many samples of each ray the light reaches
 };
 
-void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, const Nets& nets, const Seen& out) {
+void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, const Nets& nets, float least, const Seen& out) {
     std::vector<Light> alive;
     std::vector<float> directions((last - first) * SH);
     for (int64_t r = first; r < last; ++r) {
@@ -151,7 +151,6 @@ void follow(int64_t first, int64_t last, const Packed& rays, const Grid& grid, c
     Wave wave;
     Values values(nets.density);
     Colours colours(nets);
-    const float least = out.lit ? DARK : DIM;
     while (!alive.empty()) {
         wave.ask(alive, rays, grid, nets, values);
         int64_t point = 0;
@@ -275,14 +274,17 @@ KERNEL(field_step_forward)(const float* origins, const float* directions, const 
                            const float* table, int features, const Level* levels, int n_levels,
                            const float* const* density, const int* density_widths, int n_density,
                            const float* const* colour, const int* colour_widths, int n_colour, int is_view_dependent, int channels,
-                           float* sums, float* weights, float* kept_features, float* rgb, float* densities, int64_t* lit) {
+                           float least_light, float* sums, float* weights, float* kept_features, float* rgb, float* densities, int64_t* lit) {
     const Packed rays{origins, directions, t_starts, t_ends, ray_starts, ray_counts, is_bounded != 0};
     const Grid grid{table, levels, n_levels, features};
     const Nets nets{packed(density, nullptr, density_widths, n_density), packed(colour, nullptr, colour_widths, n_colour),
                     is_view_dependent != 0, channels};
     const Seen out{sums, weights, kept_features, rgb, densities, lit};
+    const float least = least_light > DARK ? least_light : DARK;
     const int64_t chunks = tasks_for(n_rays, 16);
-    parallel(chunks, [&](int64_t task) { follow(part(n_rays, task, chunks), part(n_rays, task + 1, chunks), rays, grid, nets, out); });
+    parallel(chunks, [&](int64_t task) {
+        follow(part(n_rays, task, chunks), part(n_rays, task + 1, chunks), rays, grid, nets, least, out);
+    });
 }
 
 // d_density[l] and d_colour[l] are overwritten, d_table is added to; it may be null.

@@ -405,7 +405,8 @@ def see_until_dark(origins: Tensor, directions: Tensor, samples: Samples, space:
     return sums, weights
 
 
-def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
+def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets,
+        least_light: float = 0.0) -> tuple[Tensor, Tensor]:
     """[R, C + 2] sums over each ray, [S] weights; see the contract."""
     check_shapes("origins [R,3], directions [R,3], t_starts [S], t_ends [S], ray_starts [R], ray_counts [R]", origins=origins,
                  directions=directions, t_starts=samples.t_starts, t_ends=samples.t_ends, ray_starts=samples.ray_starts,

@@ -26,7 +26,8 @@ class SmallOps:
     spherical_harmonics: ModuleType
 
 
-def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
+def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets,
+        least_light: float = 0.0) -> tuple[Tensor, Tensor]:
     """[R, C + 2] sums over each ray, [S] weights; see the contract."""
     return see_by(SmallOps(hashgrid, dense, composite, harmonics), origins, directions, samples, space, field)
 

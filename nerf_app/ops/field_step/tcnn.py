@@ -14,6 +14,7 @@ from nerf_app.ops.mlp import tcnn as dense
 from nerf_app.ops.spherical_harmonics import reference as harmonics
 
 
-def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets) -> tuple[Tensor, Tensor]:
+def see(origins: Tensor, directions: Tensor, samples: Samples, space: Space, field: HashGridNets,
+        least_light: float = 0.0) -> tuple[Tensor, Tensor]:
     """[R, C + 2] sums over each ray, [S] weights; see the contract."""
     return see_by(SmallOps(hashgrid, dense, nerfacc, harmonics), origins, directions, samples, space, field)

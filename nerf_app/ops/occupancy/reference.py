@@ -20,6 +20,11 @@ def refresh(density_grid: Tensor, cell_indices: Tensor, densities: Tensor, decay
 def mark(density_grid: Tensor, cap: float) -> Tensor:
     """Which cells of the grid [G, G, G] count as occupied: [G, G, G] bool."""
     check_shapes("density_grid [G,G,G]", density_grid=density_grid)
-    known = density_grid >= 0
-    typical = density_grid.double().clamp(min=0).sum() / known.sum().clamp(min=1)
-    return (density_grid > torch.clamp(0.5 * typical, max=cap)) | ~known
+    return (density_grid > least_depth(density_grid, cap)) | ~(density_grid >= 0)
+
+
+@torch.no_grad()
+def least_depth(density_grid: Tensor, cap: float) -> Tensor:
+    """What a known cell of the grid [G, G, G] must exceed to be occupied: [] float64."""
+    n_known = (density_grid >= 0).sum().clamp(min=1)
+    return torch.clamp(0.5 * density_grid.double().clamp(min=0).sum() / n_known, max=cap)
