@@ -143,12 +143,16 @@ def findings(ops: Ops, device: torch.device) -> dict[str, list[Tensor]]:
     matrices, density = len(field.density), 9 * numbers.uniform(len(samples.t_starts))
     places = samples.t_starts, samples.t_ends, samples.ray_indices, n_rays
 
+    def pull_back(d_features: Tensor, table: Tensor) -> Tensor:
+        return ops["hashgrid"].pull_back(x, d_features, table, field.levels)
+
     def see(space: Box | Everywhere, table: Tensor, *nets: Tensor) -> tuple[Tensor, ...]:
         learned = HashGridNets(table, field.levels, nets[:matrices], nets[matrices:], True)
         return ops["field_step"].see(origins, directions, samples, space, learned)
 
     return {
-        "hashgrid": pulled(lambda x, table: ops["hashgrid"].encode(x, table, field.levels), x, field.table),
+        "hashgrid": pulled(lambda x, table: ops["hashgrid"].encode(x, table, field.levels), x, field.table)
+                    + pulled(pull_back, numbers.normal(SIZE, len(field.levels) * field.table.shape[1]), field.table),
         "mlp": pulled(lambda x, *nets: ops["mlp"].mlp(x, nets, None), numbers.normal(SIZE, 32), *field.density),
         "spherical_harmonics": pulled(ops["spherical_harmonics"].spherical_harmonics, directions),
         "march": [part for one in marched for part in (one.t_starts, one.t_ends, one.ray_indices, one.ray_counts)],

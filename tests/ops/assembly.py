@@ -94,6 +94,7 @@ def launch_everything() -> None:
             rendering.rgb.sum().backward()
     nets, points = model.fields[-1].nets, torch.rand(64, 3, requires_grad=True)
     features = ops.hashgrid.encode(points, nets.table, nets.levels)
+    ops.hashgrid.pull_back(points, features.detach().requires_grad_(), nets.table, nets.levels).sum().backward()
     count = torch.ones((), dtype=torch.int32)
     add_table_gradient(points.detach(), features.detach().half(), nets.levels, torch.zeros(nets.table.shape).half(), count,
                        torch.zeros(64, dtype=torch.int32))  # as a captured step does where float32 has no vectors

@@ -20,7 +20,7 @@ from nerf_app.ops.shapes import check_shapes
 
 BLOCK = 256  # points
 
-encode_with_jacobian, pull_back = reference.encode_with_jacobian, reference.pull_back  # few points are asked for either
+encode_with_jacobian = reference.encode_with_jacobian  # which a training never asks for
 
 
 @triton.jit
@@ -165,6 +165,36 @@ def hashgrid_slopes(x_ptr, table_ptr, d_out_ptr, levels_ptr, scales_ptr, d_x_ptr
         tl.store(d_x_ptr + points.to(tl.int64) * D + 2, dz, mask=inside)
 
 
+@triton.jit(do_not_specialize=["n", "n_levels"])
+def hashgrid_pull_backward(x_ptr, table_ptr, d_out_ptr, cotangent_ptr, levels_ptr, scales_ptr, pushed_ptr, d_table_ptr, n,
+                           n_levels, D: tl.constexpr, F: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Of what `hashgrid_slopes` makes of `d_out` [N, L·F], the way back of a cotangent [N, D]: to `d_out`, and to the table."""
+    level = tl.program_id(1)
+    points = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = points < n
+    scale, resolution, entries, first, is_dense = _level(levels_ptr, scales_ptr, level)
+    x, y, z, fx, fy, fz = _cells(x_ptr, points, inside, scale, resolution, D)
+    place = cotangent_ptr + points.to(tl.int64) * D
+    along_x, along_y = tl.load(place, mask=inside, other=0.0), tl.load(place + 1, mask=inside, other=0.0)
+    along_z = along_x * 0.0
+    if D == 3:
+        along_z = tl.load(place + 2, mask=inside, other=0.0)
+    feature = tl.arange(0, WIDTH)
+    is_used = inside[:, None] & (feature < F)[None, :]
+    places = (points.to(tl.int64) * n_levels + level)[:, None] * F + feature[None, :]
+    d_out = tl.load(d_out_ptr + places, mask=is_used, other=0.0)
+    pushed = tl.zeros([BLOCK, WIDTH], tl.float32)
+    for corner in tl.static_range(2**D):
+        rows = first + _row(x, y, z, corner, resolution, entries, is_dense).to(tl.int64)
+        rises = _share(fx, fy, fz, corner, 0) * along_x + _share(fx, fy, fz, corner, 1) * along_y
+        if D == 3:
+            rises += _share(fx, fy, fz, corner, 2) * along_z
+        rises = (scale * rises)[:, None]
+        pushed += rises * tl.load(table_ptr + rows[:, None] * F + feature[None, :], mask=is_used, other=0.0)
+        tl.atomic_add(d_table_ptr + rows[:, None] * F + feature[None, :], rises * d_out, mask=is_used, sem="relaxed")
+    tl.store(pushed_ptr + places, pushed, mask=is_used)
+
+
 @functools.lru_cache(maxsize=16)
 def level_tensors(levels: tuple[Level, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """The level table as the kernels read it: [L, 4] int32 resolution, entries, first, is_dense, and [L] float32 scales."""
@@ -207,19 +237,45 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         points, entries = ctx.saved_tensors
-        n, d = points.shape
         d_out, d_x, d_table = plain(d_out), None, None
         if ctx.needs_input_grad[0]:
-            d_x = torch.empty_like(points)
-            hashgrid_slopes[(blocks(n, BLOCK),)](
-                points, entries, d_out, *level_tensors(ctx.levels, points.device), d_x, n, len(ctx.levels), D=d,
-                F=entries.shape[1], WIDTH=power_of_two(entries.shape[1]), BLOCK=BLOCK, num_warps=WARPS)
+            d_x = _slopes(points, d_out, entries, ctx.levels)
         if ctx.needs_input_grad[1]:  # a leaf's own gradient is added to in place, as hashgrid/cpp.py does and for its reasons
             is_sink = ctx.table.is_leaf and ctx.table.grad is not None and d_x is None
             sums = ctx.table.grad if is_sink else torch.zeros_like(entries)
             add_table_gradient(points, d_out, ctx.levels, sums, _all(points))
             d_table = None if is_sink else sums
         return d_x, d_table, None
+
+
+class _PullBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, d_features: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
+        points, d_features, entries = plain(x), plain(d_features), plain(table)
+        ctx.save_for_backward(points, d_features, entries)
+        ctx.levels, ctx.table = levels, table
+        return _slopes(points, d_features, entries, levels)
+
+    @staticmethod
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        points, d_features, entries = ctx.saved_tensors
+        n, d = points.shape
+        is_sink = ctx.table.is_leaf and ctx.table.grad is not None  # as above: positions have no gradient here
+        pushed, sums = torch.empty_like(d_features), ctx.table.grad if is_sink else torch.zeros_like(entries)
+        hashgrid_pull_backward[(blocks(n, BLOCK), len(ctx.levels))](
+            points, entries, d_features, plain(cotangent), *level_tensors(ctx.levels, points.device), pushed, sums, n,
+            len(ctx.levels), D=d, F=entries.shape[1], WIDTH=power_of_two(entries.shape[1]), BLOCK=BLOCK, num_warps=WARPS)
+        return None, pushed, None if is_sink else sums, None
+
+
+def _slopes(points: Tensor, d_features: Tensor, entries: Tensor, levels: tuple[Level, ...]) -> Tensor:
+    """[N, d] what a gradient by the features [N, L·F] says of the points."""
+    n, d = points.shape
+    d_x = torch.empty_like(points)
+    hashgrid_slopes[(blocks(n, BLOCK),)](
+        points, entries, d_features, *level_tensors(levels, points.device), d_x, n, len(levels), D=d, F=entries.shape[1],
+        WIDTH=power_of_two(entries.shape[1]), BLOCK=BLOCK, num_warps=WARPS)
+    return d_x
 
 
 def _all(points: Tensor) -> Tensor:
@@ -230,3 +286,9 @@ def encode(x: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
     """Features of points: [N, d], [E, F] -> [N, L·F]."""
     check_shapes("x [N,d], table [E,F]", x=x, table=table)
     return _Encode.apply(x, table, tuple(levels))
+
+
+def pull_back(x: Tensor, d_features: Tensor, table: Tensor, levels: Sequence[Level]) -> Tensor:
+    """A gradient by the features -> that by x: [N, d], [N, L·F], [E, F] -> [N, d]."""
+    check_shapes("x [N,d], d_features [N,W], table [E,F]", x=x, d_features=d_features, table=table)
+    return _PullBack.apply(x, d_features, table, tuple(levels))
