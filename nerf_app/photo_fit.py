@@ -15,6 +15,7 @@ from nerf_app.training.settings import PhotoSettings
 
 EXPOSURE, CODE, POSE = "photos.exposure", "photos.code", "photos.pose"
 CODE_WIDTH = 16  # numbers
+NEUTRAL = 4  # of so many photos one is seen without its code
 EXPOSURE_UNIT = 0.1  # of the colours' range
 POSE_UNIT = 0.02  # radians, and scene units
 
@@ -51,9 +52,15 @@ class PhotoFit:
         shifted = self.given[:, :3, 3:] + moves[:, 3:, None]
         return torch.cat([torch.cat([turned, shifted], 2), self.given[:, 3:]], 1)
 
-    def codes(self) -> Tensor | None:
-        """[V, CODE_WIDTH] by which the field tells the photos' colours apart, if it does."""
-        return None if self.code is None else self.code - self.code.mean(0)
+    def codes(self, step: int) -> Tensor | None:
+        """[V, CODE_WIDTH] by which the field tells the photos' colours apart in a step, if it does.
+
+        Codes are 0 in the mean, but a net shows nobody's mean at 0. So it learns that as well, from all photos in turn.
+        """
+        if self.code is None:
+            return None
+        has_code = (torch.arange(len(self.code), device=self.code.device) + step) % NEUTRAL != 0
+        return has_code[:, None] * (self.code - self.code.mean(0))
 
     def photographed(self, rendering: Rendering, photos: Tensor) -> Rendering:
         """What the photos [R] would show of what is there: colours after each one's affine change."""

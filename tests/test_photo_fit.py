@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from nerf_app.fields.parameters import Parameters
-from nerf_app.photo_fit import CODE, CODE_WIDTH, EXPOSURE, EXPOSURE_UNIT, POSE, PhotoFit, cross_matrices, fit_shapes, similarities
+from nerf_app.photo_fit import (
+    CODE,
+    CODE_WIDTH,
+    EXPOSURE,
+    EXPOSURE_UNIT,
+    NEUTRAL,
+    POSE,
+    PhotoFit,
+    cross_matrices,
+    fit_shapes,
+    similarities,
+)
 from nerf_app.render import Rendering
 from nerf_app.training.settings import PhotoSettings
 
@@ -37,7 +48,7 @@ def test_nothing_is_fitted_unless_it_is_asked_for():
     fit, _ = a_fit(PhotoSettings())
     rendering = a_rendering(4)
     assert fit.photographed(rendering, torch.arange(4)) is rendering and fit.poses() is fit.given
-    assert fit.is_idle and fit.codes() is None
+    assert fit.is_idle and fit.codes(0) is None
 
 
 @pytest.mark.parametrize("settings", [{"exposure": "affine"}, {"exposure": "code"}, {"refine_poses": True}])
@@ -45,12 +56,17 @@ def test_whatever_is_fitted_is_known(settings):
     assert not a_fit(PhotoSettings(**settings))[0].is_idle
 
 
-def test_codes_are_neutral_in_the_mean_of_the_photos():
+def test_codes_are_neutral_in_the_mean_of_the_photos_and_each_photo_has_none_at_times():
     fit, parameters = a_fit(PhotoSettings(exposure="code"))
-    assert not fit.codes().any()
+    assert not fit.codes(0).any()
     with torch.no_grad():
         parameters[CODE].copy_(torch.randn(9, CODE_WIDTH) + 3.0)
-    assert torch.allclose(fit.codes().mean(0), torch.zeros(CODE_WIDTH), atol=1e-6) and fit.codes().std(0).min() > 0.1
+    of_steps = torch.stack([fit.codes(step) for step in range(2 * NEUTRAL)])  # [2 N, V, CODE_WIDTH]
+    has_code = of_steps.any(2)
+    assert torch.equal((~has_code).sum(0), torch.full((9,), 2)) and (~has_code).any(1).all(), "all in turn, somebody in each step"
+    codes = of_steps.sum(0) / (2 * NEUTRAL - 2)
+    assert torch.allclose(of_steps[has_code], codes.expand(2 * NEUTRAL, -1, -1)[has_code], atol=1e-6), "else always the same"
+    assert torch.allclose(codes.mean(0), torch.zeros(CODE_WIDTH), atol=1e-6) and codes.std(0).min() > 0.1
 
 
 def test_what_is_fitted_begins_neutral_and_has_gradients():

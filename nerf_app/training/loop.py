@@ -192,7 +192,7 @@ class Trainer:
         weight = self.weight_of_points(fraction)
         if weight > 0.0:
             loss = loss + weight * self.batches.sparse.loss(self.model, draws)
-        for rendering in self.model.passes(batch.rays, draws, codes=self.fit.codes()):
+        for rendering in self.model.passes(batch.rays, draws, codes=self.fit.codes(self.steps_done)):
             rgb = batch.mean(over(self.fit.photographed(rendering, batch.rays.view_indices), batch.of_rays(background)))
             is_like = filling.filling_loss(rendering, rgb, truth, batch) if self.is_filling else \
                 photo_loss(rgb, truth, batch.counts, trimmed)
