@@ -85,7 +85,7 @@ def test_photos_become_a_run_scores_and_a_video(tmp_path, photos):
 
 def test_one_command_makes_everything_and_every_file_opens(tmp_path, photos):
     folder = tmp_path / "run"
-    out, err = run("reconstruct", photos, "--out", folder, "--steps", 150, *flags(SMALL | SHARP | {"machine.backend": "auto"}))
+    out, err = run("reconstruct", photos, "--out", folder, "--steps", 250, *flags(SMALL | SHARP | {"machine.backend": "auto"}))
     assert out == f"{folder}\n{folder / 'report.html'}\n" and "not made" not in err and "warning" not in err
     record = json.loads((folder / "jobs.json").read_text())["done"]
     assert list(record) == ["training", "score", "film", "depth", "mesh", "points", "cameras", "report"]

@@ -110,7 +110,7 @@ def native_files(wheel: Path) -> set[str]:
 
 @requires("compiler")
 def test_the_wheel_holds_the_kernels_and_what_they_are_made_of(wheel, installed, tmp_path):
-    assert native_files(wheel) == {"__init__.py", "native.hpp", "threads.cpp", "kernels.so"}
+    assert native_files(wheel) == {"__init__.py", "exponential.hpp", "native.hpp", "threads.cpp", "kernels.so"}
     kernels = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nerf_app/ops").glob("*/kernel.cpp")}
     assert kernels <= set(zipfile.ZipFile(wheel).namelist())
     assert run(installed / "python", "-c", BACKEND, cwd=tmp_path).startswith("cpp on cpu")
@@ -118,7 +118,7 @@ def test_the_wheel_holds_the_kernels_and_what_they_are_made_of(wheel, installed,
 
 @requires("compiler")
 def test_a_wheel_built_without_a_compiler_computes_says_why_and_can_be_cured(wheel_without_compiler, tmp_path_factory, tmp_path):
-    assert native_files(wheel_without_compiler) == {"__init__.py", "native.hpp", "threads.cpp", "build.log"}
+    assert native_files(wheel_without_compiler) == {"__init__.py", "exponential.hpp", "native.hpp", "threads.cpp", "build.log"}
     installed = install(wheel_without_compiler, tmp_path_factory)
     why = run(installed / "python", "-c", BACKEND, cwd=tmp_path)
     assert why.startswith("reference on cpu") and "the compiler said: /bin/false ended with exit code 1" in why

@@ -24,6 +24,7 @@ UNBOUNDED_STEP = 2.0  # times as long: there a ray has far more to pass through
 UNSEEN = -1.0  # a cell that was never asked counts as occupied
 SHARPEST = 256  # cells along an edge, at most, that pictures are made with
 EIGHTHS = (0, 7, 1, 6, 2, 5, 4, 3)  # of a cell, a bit for each axis; opposite ones come together
+SOME = 0.5  # of what a cell must hold to count is enough for a part of it: few places of it are asked, once
 ASKED = 1 << 17  # points at a time
 CELL_STRIDE = 2654435761  # a prime larger than any grid: its multiples come by every cell before one repeats
 
@@ -102,7 +103,8 @@ class OccupancyGrid:
         size = 2 * len(self.values)
         if size > SHARPEST:
             return
-        occupied, enough = self.ops.occupancy.mark(self.values, self.threshold), least_depth(self.values, self.threshold)
+        occupied = self.ops.occupancy.mark(self.values, self.threshold)
+        enough = SOME * least_depth(self.values, self.threshold)
         for axis in range(3):
             occupied = occupied.repeat_interleave(2, axis)
         cells, kept = occupied.view(-1).nonzero()[:, 0], torch.zeros_like(occupied)

@@ -177,7 +177,7 @@ def test_halves_of_cells_that_count_are_kept_where_one_of_their_eighths_is_full(
     assert grid.sharpened is None
     values = torch.where(torch.arange(SIZE) % 4 == 1, 0.0, grid.values)  # cells that do not count are not asked
     grid.load(values, cap)
-    coarse, enough = grid.occupied, min(cap, 0.5 * float(values.mean()))
+    coarse, enough = grid.occupied, 0.5 * min(cap, 0.5 * float(values.mean()))
     grid.sharpen(stripes)
     lengths = space.step_length(space.from_unit(centres(4 * SIZE)), grid.step_length)
     is_full = (stripes(centres(4 * SIZE)) * lengths > enough).view(2 * SIZE, 2, 2 * SIZE, 2, 2 * SIZE, 2).amax((1, 3, 5))
