@@ -24,6 +24,20 @@ NEARBY = 0.01  # of a pixel's range: light that is stopped so near to it speaks 
 
 
 @dataclass(frozen=True)
+class Window:
+    """A part of a picture, pixels from its upper left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """[H, W, …] of the whole -> [height, width, …]."""
+        return rows[self.top:self.top + self.height, self.left:self.left + self.width]
+
+
+@dataclass(frozen=True)
 class Picture:
     """What a camera sees. Unknown (less than half opaque, or outside the lens) is NaN in the depths, 0 in normals.
 
@@ -53,13 +67,18 @@ class Parts:
 @torch.no_grad()
 def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.ndarray, *,
                    background: tuple[float, float, float] = (1, 1, 1), scene_units_per_unit: float = 1.0,
-                   with_depths: bool = True, with_normals: bool = False, are_edges_smooth: bool = True) -> Picture:
+                   with_depths: bool = True, with_normals: bool = False, are_edges_smooth: bool = True,
+                   window: Window | None = None) -> Picture:
     """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`.
 
-    Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle.
+    Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle. A window is
+    the part of the picture that is made.
     """
     view = _View(model, camera, scene_from_camera, background, 0.0 if with_depths else DIM)
-    pixels = torch.arange(camera.width * camera.height, device=model.ops.device)
+    pixels = torch.arange(camera.width * camera.height, device=model.ops.device).view(camera.height, camera.width)
+    pixels = pixels if window is None else window.of(pixels)
+    height, width = pixels.shape
+    pixels = pixels.reshape(-1)
 
     def through_middles(chunk: torch.Tensor) -> torch.Tensor:
         """[R, 5] colours, opacity, whether they are known; [R, 4] depths, [R, 3] normals, [R, 7] parts, if there are any."""
@@ -71,11 +90,11 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
 
     values = view.in_chunks(pixels, through_middles)
     if are_edges_smooth:
-        edges = _edges(values[:, :4].view(camera.height, camera.width, 4)) & (values[:, 4] > 0)
+        edges = _edges(values[:, :4].view(height, width, 4)) & (values[:, 4] > 0)
         if edges.any():
             others = view.in_chunks(pixels[edges.to(pixels.device)], view.around)  # [E, 4]
             values[edges, :4] = (values[edges, :4] + others) / (1 + len(AROUND))
-    values = values.numpy().reshape(camera.height, camera.width, -1).astype(np.float32)
+    values = values.numpy().reshape(height, width, -1).astype(np.float32)
     colours, depths, normals, surface = np.split(values, np.cumsum([5, 4 * with_depths, 3 * with_normals]), 2)
     surface = surface.clip(0.0, 1.0)
     alpha = colours[..., 3]

@@ -35,11 +35,11 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
     """
     moves = torch.is_grad_enabled() and (rays.origins.requires_grad or rays.directions.requires_grad)
     by_slope = with_normals and field.shading is None  # a shading knows normals of its own
-    if field.nets is None or by_slope or moves or codes is not None:
-        sums, weights, normals = see(rays, samples, field, space, ops, by_slope, codes)
+    if field.nets is None or moves or codes is not None:
+        sums, weights = see(rays, samples, field, space, ops, codes)
     else:  # the same in one pass
         sums, weights = ops.field_step.see(rays.origins, rays.directions, samples, space, field.nets, least_light)
-        normals = None
+    normals = _normals(rays, samples, weights, field, space, ops) if by_slope else None
     rgb, opacity, distance, surface = sums[:, :-2], sums[:, -2], sums[:, -1] / sums[:, -2].clamp(min=1e-6), None
     if field.shading is not None:
         surface = field.shading(rgb / opacity.clamp(min=1e-6)[:, None], rays.directions)
@@ -48,25 +48,20 @@ def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Sp
 
 
 def see(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
-        with_normals: bool, codes: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """NeRF, Eq. 3: [R, C + 2] red, green, blue, opacity and distance · opacity; [S] weights; [R, 3] normals if wanted."""
-    positions = samples.positions(rays)  # [S, 3] scene coordinates
-    if with_normals and not positions.requires_grad:
-        positions.requires_grad_()
-    with torch.set_grad_enabled(with_normals or torch.is_grad_enabled()):
-        output = field.density(space.to_unit(positions))
+        codes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """NeRF, Eq. 3: [R, C + 2] red, green, blue, opacity and distance · opacity; [S] weights."""
+    output = field.density(space.to_unit(samples.positions(rays)))
     weights = ops.composite.render_weights(output.density, samples.t_starts, samples.t_ends, samples.ray_indices, rays.count)
 
     seen = (weights.detach() > SEEN).nonzero()[:, 0]
     seen_by = samples.ray_indices[seen]
     seen_codes = None if codes is None else codes.index_select(0, rays.view_indices[seen_by])  # [S', CODE_WIDTH]
     colours = field.colour(output.features.index_select(0, seen), rays.directions.index_select(0, seen_by), seen_codes)
-    rgb = colours.new_zeros(len(positions), colours.shape[1]).index_copy(0, seen, colours)
+    rgb = colours.new_zeros(len(weights), colours.shape[1]).index_copy(0, seen, colours)
 
     middles = 0.5 * (samples.t_starts + samples.t_ends)
     values = torch.cat([rgb, torch.ones_like(middles)[:, None], middles[:, None]], 1)  # [S, C + 2]
-    sums = ops.composite.accumulate(weights, values, samples.ray_indices, rays.count)
-    return sums, weights, _normals(positions, output.density, weights, samples, ops) if with_normals else None
+    return ops.composite.accumulate(weights, values, samples.ray_indices, rays.count), weights
 
 
 def over(rendering: Rendering, background: Tensor) -> Tensor:
@@ -82,7 +77,13 @@ def distance_of_light(seen: Rendering, part: float, ops: Backend) -> Tensor:
     return torch.where(seen.opacity >= 0.5, distance, torch.nan)
 
 
-def _normals(positions: Tensor, density: Tensor, weights: Tensor, samples: Samples, ops: Backend) -> Tensor:
-    (gradient,) = torch.autograd.grad(density, positions, torch.ones_like(density), retain_graph=torch.is_grad_enabled())
-    normals = -torch.nn.functional.normalize(gradient, dim=1)  # [S, 3] density falls outwards
-    return ops.composite.accumulate(weights, normals, samples.ray_indices, samples.n_rays)
+def _normals(rays: Rays, samples: Samples, weights: Tensor, field: RadianceField, space: Space, ops: Backend) -> Tensor:
+    """[R, 3] where the density falls, in the mean over what is seen; most samples lie behind it."""
+    weights = weights.detach()
+    seen = (weights > SEEN).nonzero()[:, 0]
+    with torch.enable_grad():
+        positions = samples.positions(rays).index_select(0, seen).detach().requires_grad_()
+        density = field.density(space.to_unit(positions)).density
+        (gradient,) = torch.autograd.grad(density, positions, torch.ones_like(density))
+    normals = -torch.nn.functional.normalize(gradient, dim=1)  # [S', 3]
+    return ops.composite.accumulate(weights[seen], normals, samples.ray_indices[seen], samples.n_rays)

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 import nerf_app
-from nerf_app import checkpoint
+from nerf_app import checkpoint, scoring
 from nerf_app.checkpoint import Header
 from nerf_app.config import Config, settled, to_yaml, values, with_overrides
 from nerf_app.errors import DataError, Diverged, ResourceError, UsageError
 from nerf_app.mirror import Mirror
 from nerf_app.model import SHARPENED, RadianceModel, saved_shapes, sharpened_shapes
 from nerf_app.ops.backend import Backend, choose_backend
-from nerf_app.picture import Picture, render_picture
+from nerf_app.picture import Picture, Window, render_picture
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.flat_mirror import FlatMirror
 from nerf_app.scene.load import load_scene
@@ -36,15 +36,15 @@ from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.scene.settings import ANY_MIRROR, NO_MIRROR
 from nerf_app.scene.writing import locked, write_bytes
+from nerf_app.scoring import FEWEST_SCORED
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
 from nerf_app.training.heads import Chosen, chosen_head
 from nerf_app.training.loop import EMPTY, ERRORS, GOOD, OPTIMISER, Trainer, photos_of
 from nerf_app.training.loop import train as train_steps
-from nerf_app.training.metrics import mean_of_known, psnr, ssim
+from nerf_app.training.metrics import mean_of_known
 from nerf_app.training.schedule import Budget
 from nerf_app.training.tiles import tile_count
-from nerf_app.training.validation import on_white
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": (0.0, 0.0, 0.0)}
 METRICS, DIVERGED = "metrics.jsonl", "diverged.json"
@@ -52,7 +52,6 @@ STEPPED = re.compile(rb'\{"event": "stepped", "step": (\d+),.*\}\n')
 FIRST_SAVE_SECONDS = 5.0  # after the beginning; every further save waits twice as long, up to the setting
 FIXED = ("field.", "encoding.", "frequency.", "sampling.kind", "sampling.grid_resolution",  # the parameters' shapes
          "photos.", "scene.test", "scene.space", "scene.mirror")  # settings that are decided when a run begins
-FEWEST_SCORED = 3  # photos, however short the time
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,11 @@ class Run:
 
     def render(self, camera: Camera | View, world_from_camera: np.ndarray | None = None,
                background: str | tuple[float, float, float] = "white", *, with_depths: bool = True, with_normals: bool = False,
-               are_edges_smooth: bool = True) -> Picture:
+               are_edges_smooth: bool = True, window: Window | None = None) -> Picture:
         """What the camera sees from a pose [4, 4] in input coordinates (OpenGL camera axes); depths in input units.
 
         A View (one of `run.views`, say) brings its own pose. Depths and normals that are not asked for are None. Smooth edges
-        take up to twice as long.
+        take up to twice as long. A window is the part of the picture that is made.
         """
         if isinstance(camera, View):
             camera, world_from_camera = camera.camera, camera.world_from_camera
@@ -108,7 +107,7 @@ class Run:
         pose = self.normalisation.pose_to_scene(world_from_camera)
         return render_picture(self.model, camera, pose, background=colour,
                               scene_units_per_unit=self.normalisation.scale, with_depths=with_depths,
-                              with_normals=with_normals, are_edges_smooth=are_edges_smooth)
+                              with_normals=with_normals, are_edges_smooth=are_edges_smooth, window=window)
 
     def mesh(self, plan: Any = None, out: str | Path | None = None, scene: Scene | None = None) -> Any:
         """The textured `Mesh` in input coordinates, written to `out` (.glb, .obj, .ply) as well where that is given.
@@ -218,25 +217,28 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
              on_photo: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """PSNR and SSIM of one split's photos at full size, with their own lens, in front of white.
 
-    With a limit, as many photos as fit, evenly spread, and at least three. `on_photo` hears (done, of how many).
+    With a limit, as many photos as fit, evenly spread, and at least three; where three would not fit, a "part" of
+    their pixels. `on_photo` hears (done, of how many).
     """
     indices = scene.indices(split)
-    start, photos = time.monotonic(), []
-    order = _spread(len(indices)) if limit_seconds is not None else range(len(indices))
+    start, photos, scored, of_all = time.monotonic(), [], 0, 0
+    has_limit = limit_seconds is not None and len(indices) > 0
+    order = _spread(len(indices)) if has_limit else range(len(indices))
+    count = scoring.windows_each(run, [scene.views[index] for index in indices], limit_seconds) if has_limit else None
     for done, place in enumerate(order):
         seconds = time.monotonic() - start
-        if limit_seconds is not None and done >= FEWEST_SCORED and seconds * (done + 1) / done > limit_seconds:
+        if has_limit and done >= FEWEST_SCORED and seconds * (done + 1) / done > limit_seconds:
             break
         view = scene.views[indices[place]]
-        pixels, ignored = scene.photos.picture(indices[place])
-        photo, picture = on_white(pixels), run.render(view, with_depths=False)
-        ignored = ~picture.is_seen if ignored is None else ignored.numpy() | ~picture.is_seen
-        photos.append({"path": view.name, "psnr": psnr(picture.rgb, photo, ignored), "ssim": ssim(picture.rgb, photo, ignored)})
+        windows = scoring.windows_of(view.camera, count)
+        scored += sum(window.width * window.height for window in windows)
+        of_all += view.camera.width * view.camera.height
+        photos.append({"path": view.name, **scoring.photo_scores(run, view, *scene.photos.picture(indices[place]), windows)})
         if on_photo is not None:
             on_photo(done + 1, len(indices))
     photos.sort(key=lambda photo: photo["path"])
     means = {key: mean_of_known(photo[key] for photo in photos) for key in ("psnr", "ssim")}
-    return {**means, "split": split, "photos": photos}
+    return {**means, "split": split, "part": scored / of_all if of_all else None, "photos": photos}
 
 
 def write_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:

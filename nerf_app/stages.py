@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nerf_app.export.paths import camera_path, made_up_camera, survey
 from nerf_app.export.pointcloud import RAYS_PER_POINT, write_point_cloud
 from nerf_app.progress import closing_line, counted
 from nerf_app.report.page import write_report
+from nerf_app.report.pictures import LONGEST_SIDE
 from nerf_app.run import Run
 from nerf_app.scene.scene import Scene, View
 
@@ -50,8 +51,9 @@ class Given:
 
     def affordable_pixels(self, part: float) -> float:
         """How many can be rendered in a part of the job's minutes, at the pace of the score; inf where nobody knows."""
-        names, seconds = {photo["path"] for photo in self.facts.get(SCORE, {}).get("photos", ())}, self.seconds.get(SCORE, 0.0)
-        scored = pixels([view for view in self.run.views if view.name in names], "test")
+        scores, seconds = self.facts.get(SCORE, {}), self.seconds.get(SCORE, 0.0)
+        names = {photo["path"] for photo in scores.get("photos", ())}
+        scored = pixels([view for view in self.run.views if view.name in names], "test") * (scores.get("part") or 0.0)
         return math.inf if self.minutes is None or not seconds else 60.0 * self.minutes * part * scored / seconds
 
 
@@ -112,12 +114,17 @@ def depth(given: Given, on_progress: Callable[[int, int], None]) -> Made:
     split = next(split for split in ("test", "val", "train") if any(view.split == split for view in given.run.views))
     shots = shots_of_split(given.run, split)
     names = list(shots)
-    wanted = max(FEWEST_DEPTHS, given.affordable_pixels(DEPTH_PART) * len(names) / pixels(given.run.views, split))
-    chosen = np.unique(np.linspace(0, len(names) - 1, int(min(wanted, len(names)))).round().astype(int))
-    shots = {names[i]: shots[names[i]] for i in chosen}
+    fitting = given.affordable_pixels(DEPTH_PART) * len(names) / pixels(given.run.views, split)
+    wanted = min(max(FEWEST_DEPTHS, int(min(fitting, len(names)))), len(names))
+    chosen = np.unique(np.linspace(0, len(names) - 1, wanted).round().astype(int))
+    shrink = math.sqrt(min(1.0, fitting / wanted))
+    shots = {names[i]: replace(shots[names[i]], camera=shots[names[i]].camera.shrunk(shrink)) for i in chosen}
     files = write_depth(given.run, shots, given.run.folder / "depth", on_progress)
-    some = f"; `nerf-app export {given.run.folder} depth` makes all" if len(shots) < len(given.run.views) else ""
-    return Made(files, {"split": split, "photos": len(shots)}, f"maps of {counted(len(shots), f'{split} photo')}{some}")
+    smaller = f", {100 * shrink:.0f} % of their size" if shrink < 1 else ""
+    is_all = len(shots) == len(given.run.views) and not smaller
+    some = "" if is_all else f"; `nerf-app export {given.run.folder} depth` makes all"
+    facts = {"split": split, "photos": len(shots), "size": shrink}
+    return Made(files, facts, f"maps of {counted(len(shots), f'{split} photo')}{smaller}{some}")
 
 
 def mesh(given: Given, on_progress: Callable[[int, int], None]) -> Made:
@@ -171,10 +178,11 @@ def expected_seconds(views: Sequence[View], is_bounded: bool, minutes: float | N
     room = math.inf if minutes is None else 60.0 * minutes
     n_photos, scored = sum(view.split == "train" for view in views), pace * pixels(views, "test")
     size = max(((view.camera.width, view.camera.height) for view in views), key=math.prod)
-    largest, ((width, height), fps) = math.prod(size), film_plan(size, FILM_PART * room * FILM_FASTER / pace)
+    shown = min(1.0, LONGEST_SIDE / max(size)) ** 2 * math.prod(size)  # pixels of a picture in the report
+    (width, height), fps = film_plan(size, FILM_PART * room * FILM_FASTER / pace)
     return {SCORE: min(scored, LEAST_SCORING + SCORE_PART * room),
             "film": pace / FILM_FASTER * FILM_SECONDS * fps * width * height,
             "depth": min(1.2 * scored, DEPTH_PART * room),
             "mesh": slower * (12.0 + 0.25 * n_photos + pixels(views, "train") / 1.2e6),
             "points": min(pace * POINTS[1] * RAYS_PER_POINT, POINTS_PART * room), "cameras": 0.1,
-            "report": 3.0 * slower + pace * REPORT_PICTURES * largest}
+            "report": 3.0 * slower + pace * REPORT_PICTURES * shown}

@@ -248,7 +248,7 @@ def test_json_puts_one_object_on_stdout_even_when_a_command_fails(monkeypatch, c
     assert json.loads(capsys.readouterr().out) == {"error": "no photos", "exit_code": 3}
 
 
-SCORES = {"psnr": 20.0, "ssim": 0.5, "split": "test",
+SCORES = {"psnr": 20.0, "ssim": 0.5, "split": "test", "part": 1,
           "photos": [{"path": "b[/x]\udcff.png", "psnr": 25.0, "ssim": 0.75},
                      {"path": "a.png", "psnr": float("inf"), "ssim": 1.0},
                      {"path": "c.png", "psnr": 15.0, "ssim": 0.25}]}
@@ -372,9 +372,11 @@ def test_a_folder_that_holds_a_run_is_refused_before_the_photos_are_read(tmp_pat
     assert err.startswith(f"nerf-app: {tmp_path} already holds a run: `nerf-app resume {tmp_path}` goes") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("n_photos, words", [(0, "no photos"), (1, "(1 photo)"), (2, "(1 of 2 photos; `nerf-app eval`")])
-def test_the_closing_line_counts_in_grammar(n_photos, words):
-    assert words in cli.closing_line({"psnr": 20.0, "ssim": 0.5, "photos": [{}]}, n_photos)
+@pytest.mark.parametrize("n_photos, part, words", [
+    (0, None, "no photos"), (1, 1, "(1 photo)"), (2, 1, "(1 of 2 photos; `nerf-app eval` scores all)"),
+    (1, 0.052, "(1 photo, 5.2 % of the pixels; `nerf-app eval` scores all)"), (2, 0.31, "(1 of 2 photos, 31 % of the pixels;")])
+def test_the_closing_line_counts_in_grammar(n_photos, part, words):
+    assert words in cli.closing_line({"psnr": 20.0, "ssim": 0.5, "part": part, "photos": [{}]}, n_photos)
 
 
 def test_doctor_writes_the_settings_to_stdout_or_a_file(tmp_path, capsys):

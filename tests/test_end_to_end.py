@@ -68,7 +68,8 @@ def test_photos_become_a_run_scores_and_a_video(tmp_path, photos):
     closing = json.loads((folder / "eval.json").read_text())
     out, _ = run("eval", folder, "--json")
     scores = json.loads(out)
-    assert set(scores) == {"psnr", "ssim", "split", "photos"} and scores["psnr"] == pytest.approx(closing["psnr"], abs=0.01)
+    assert set(scores) == {"psnr", "ssim", "split", "part", "photos"}
+    assert scores["psnr"] == pytest.approx(closing["psnr"], abs=0.01)
     assert scores["psnr"] > 20.0 and len(scores["photos"]) == 3
 
     video, _ = run("render", folder, "--path", "orbit", "--fps", 4, "--seconds", 1, "--size", "48x32")

@@ -4,7 +4,7 @@ import torch
 
 from nerf_app import picture
 from nerf_app.model import RadianceModel
-from nerf_app.picture import render_picture, unseen_pixels
+from nerf_app.picture import Window, render_picture, unseen_pixels
 from nerf_app.rays import cast_rays, view_rays
 from nerf_app.render import distance_of_light, over
 from nerf_app.scene.camera import Camera, Lens
@@ -53,6 +53,15 @@ def test_where_neighbours_differ_a_pixel_is_the_mean_of_five_rays_and_elsewhere_
     assert 50 < seen_at_edges < single.alpha.size - 50
     for name in ("z_depth", "range", "mean_range", "confidence", "is_seen"):
         assert np.array_equal(getattr(smooth, name), getattr(single, name), equal_nan=True), name
+
+
+@pytest.mark.parametrize("camera", [CAMERA, BLIND, Camera(24, 12, 0.0, 0.0, 0.0, 0.0, Lens("equirectangular"))])
+def test_a_window_shows_a_part_of_the_picture(model, camera):
+    window = Window(3, 2, 7, 9)
+    whole, part = (render_picture(model, camera, POSE, with_normals=True, are_edges_smooth=False, window=shown)
+                   for shown in (None, window))
+    for name in ("rgb", "alpha", "is_seen", "z_depth", "range", "mean_range", "confidence", "normals"):
+        assert np.array_equal(getattr(part, name), getattr(whole, name)[2:11, 3:10], equal_nan=True), name
 
 
 @pytest.mark.parametrize("degrees", [0, 45, 90, 135])

@@ -1,5 +1,6 @@
 """The whole job: every stage once, in its order; interrupted, failed, asked for again, it does what is left and no more."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -381,3 +382,17 @@ def test_estimates_grow_with_the_work_and_shrink_with_threads():
     assert slow["mesh"] == 2 * many["mesh"] and expected_seconds(views, False, None, 2, False)["score"] > many["score"]
     short = expected_seconds(views, False, 0.01, 2, True)
     assert short["points"] <= 0.6 * stages.POINTS_PART and short["depth"] <= 0.6 * stages.DEPTH_PART
+    large = [dataclasses.replace(view, camera=view.camera.resized(4000, 3000)) for view in views]
+    some = expected_seconds(large, False, 3.0, 2, False)
+    assert max(some[name] for name in ("score", "film", "depth", "points", "report")) < 30.0, "photos of twelve megapixels"
+
+
+def test_depth_maps_are_smaller_where_time_is_short(photos, monkeypatch):
+    assert cli.main(["train", str(photos), "--steps", "3", "--out", "r", *FLAGS]) == 0
+    given = stages.Given(nerf_app.open_run("r"), None, 1.0, {}, {})
+    n_photos = sum(view.split == "test" for view in given.run.views)
+    for affordable, side in ((np.inf, 12), (n_photos * 12**2, 12), (n_photos * 6**2, 6), (0.0, 1)):
+        monkeypatch.setattr(stages.Given, "affordable_pixels", lambda *_, pixels=affordable: pixels)
+        made = stages.depth(given, lambda *_: None)
+        assert {np.load(path).shape for path in Path("r/depth").rglob("*.z.npy")} == {(side, side)}
+        assert made.facts["photos"] == n_photos and ("% of their size" in made.words) == (side < 12)

@@ -419,7 +419,7 @@ def test_the_evaluation_scores_each_photo_and_their_mean(tmp_path, learned):
     scene, run = learned
     heard = []
     scores = runs.evaluate(run, scene, on_photo=lambda *numbers: heard.append(numbers))
-    assert set(scores) == {"psnr", "ssim", "split", "photos"} and scores["split"] == "test"
+    assert set(scores) == {"psnr", "ssim", "split", "part", "photos"} and scores["split"] == "test" and scores["part"] == 1
     assert [photo["path"] for photo in scores["photos"]] == sorted(scene.views[i].name for i in scene.indices("test"))
     for key, least in (("psnr", 25.0), ("ssim", 0.92)):
         assert scores[key] == pytest.approx(np.mean([photo[key] for photo in scores["photos"]])) and scores[key] > least

@@ -23,7 +23,8 @@ SAMPLES = 2  # along each edge of a pixel: a photo's pixel is a mean over its ar
 def check_mesh(run: Run, scene: Scene, mesh: Mesh) -> dict[str, Any]:
     """How well the mesh shows the test photos (the validation photos, if there are none), in front of white.
 
-    `psnr` as in `nerf_app.run.evaluate`: all pixels but ignored ones. `silhouette_iou`: pixels that mesh and photo both
+    `psnr` as in `nerf_app.run.evaluate`: all pixels but ignored ones, on as few as training photos are reduced to: a texture
+    holds no more. `silhouette_iou`: pixels that mesh and photo both
     cover over those that either does. Photos without alpha show more than the mesh is of: of them only what it covers is
     compared, and `silhouette_iou` is None.
     """
@@ -64,11 +65,12 @@ def _texture_at(texture: np.ndarray, uvs: np.ndarray) -> np.ndarray:
 
 
 def _check_photo(run: Run, scene: Scene, mesh: Mesh, index: int) -> dict[str, Any]:
-    view = scene.views[index]
-    pixels, ignored = scene.photos.picture(index)
-    unseen = unseen_pixels(view.camera)
+    view, longest = scene.views[index], run.config.scene.longest_side
+    camera = view.camera if longest is None else view.camera.within(longest)
+    pixels, ignored = scene.photos.picture(index, (camera.width, camera.height))
+    unseen = unseen_pixels(camera)
     ignored = unseen if ignored is None else ignored.numpy() | unseen
-    picture, coverage = photograph(mesh, view.camera, view.world_from_camera, run.backend)
+    picture, coverage = photograph(mesh, camera, view.world_from_camera, run.backend)
     overlap = None
     if scene.photos.has_alpha:
         covered, shown = pixels[..., 3].numpy() >= 128, coverage >= 0.5

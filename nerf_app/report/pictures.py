@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image
 
 from nerf_app.export.frames import DepthRange, depth_kind, depth_of
 from nerf_app.export.paths import camera_path
 from nerf_app.export.pictures import jpeg_bytes, to_bytes
-from nerf_app.scene.images import reduced
 from nerf_app.training.validation import on_white
 
 if TYPE_CHECKING:
@@ -71,13 +68,9 @@ def compare(run: "Run", scene: "Scene", index: int, psnr: float, ssim: float | N
     """Photo `index` of the scene beside its rendering, both reduced, in front of white; the scores are handed through."""
     view = scene.views[index]
     camera = view.camera.within(LONGEST_SIDE)
-    photo = small_photo(scene, index, (camera.width, camera.height))
-    picture = run.render(camera, view.world_from_camera, with_depths=False)
-    _, ignored = scene.photos.picture(index)
-    unseen = ~picture.is_seen
-    if ignored is not None:
-        grey = Image.fromarray(ignored.numpy().astype(np.uint8)).resize((camera.width, camera.height), Image.Resampling.NEAREST)
-        unseen |= np.array(grey, bool)
+    pixels, ignored = scene.photos.picture(index, (camera.width, camera.height))
+    photo, picture = on_white(pixels), run.render(camera, view.world_from_camera, with_depths=False)
+    unseen = ~picture.is_seen if ignored is None else ignored.numpy() | ~picture.is_seen
     return Comparison(view.name, psnr, ssim, to_bytes(photo), to_bytes(picture.rgb),
                       difference_colours(photo, picture.rgb, unseen))
 
@@ -89,16 +82,10 @@ def difference_colours(photo: np.ndarray, picture: np.ndarray, ignored: np.ndarr
     return to_bytes(np.where(ignored[..., None], 0.75, colours))
 
 
-def small_photo(scene: "Scene", index: int, size: tuple[int, int]) -> np.ndarray:
-    """[H, W, 3] float32 0...1 of a photo in front of white, on fewer pixels (width, height)."""
-    pixels, _ = scene.photos.picture(index)
-    return on_white(torch.from_numpy(reduced(pixels.numpy(), size)))
-
-
 def thumbnail(scene: "Scene", index: int) -> np.ndarray:
-    """[H, W, 3] uint8, at most THUMBNAIL on either side."""
+    """[H, W, 3] uint8, in front of white, at most THUMBNAIL on either side."""
     camera = scene.views[index].camera.within(THUMBNAIL)
-    return to_bytes(small_photo(scene, index, (camera.width, camera.height)))
+    return to_bytes(on_white(scene.photos.picture(index, (camera.width, camera.height))[0]))
 
 
 def geometry(run: "Run", scene: "Scene", index: int) -> Geometry:

@@ -108,9 +108,10 @@ def quality(material: Material) -> Html:
         return section("How well it fits", element("p", words, element("code", ASK_FOR_SCORE), " does it where some "
                        "were kept for a test."))
     split = scores.get("split", "test")
-    intro = (f"{len(photos)} {split} photos that training did not learn from, each at full size, against what the field shows in "
-             "their place. PSNR is the error in decibels (20 is rough, 30 close, from 35 on hard to tell apart); SSIM compares "
-             "structure, 1 is equal.")
+    some = f" (windows that show {100 * scores['part']:.2g} % of it)" if scores.get("part", 1) < 1 else ""
+    intro = (f"{len(photos)} {split} photos that training did not learn from, each at full size{some}, against what the field "
+             "shows in their place. PSNR is the error in decibels (20 is rough, 30 close, from 35 on hard to tell apart); SSIM "
+             "compares structure, 1 is equal.")
     means = facts([("PSNR, mean", number(scores.get("psnr"), 2, " dB")), ("SSIM, mean", number(scores.get("ssim"), 4)),
                    ("PSNR, worst and best", f"{photos[0]['psnr']:.2f} and {photos[-1]['psnr']:.2f} dB")])
     rows = [(photo["path"], number(photo["psnr"], 2) or "", number(photo.get("ssim"), 4) or "") for photo in photos[:MOST_ROWS]]

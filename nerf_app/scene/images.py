@@ -88,8 +88,15 @@ class Photos:
         """The pixels there: [R], [R], [R] int64 -> [R, C] uint8."""
         return self.pixels[self.flat_index(view, row, column)]
 
-    def picture(self, view: int) -> tuple[Tensor, Tensor | None]:
-        """One whole photo: uint8 [H, W, C], and bool [H, W] where it must be ignored. Test photos are decoded here."""
+    def picture(self, view: int, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
+        """One whole photo: uint8 [H, W, C], and bool [H, W] where it must be ignored; on fewer pixels (width, height) if given.
+
+        Test photos are decoded here.
+        """
+        if size is not None:
+            pixels, ignored = self.picture(view)
+            return (torch.from_numpy(reduced(pixels.numpy(), size)),
+                    None if ignored is None else torch.from_numpy(_reduced_ignored(ignored.numpy(), size)))
         shape = int(self.heights[view]), int(self.widths[view])
         begin = int(self.offsets[view])
         if begin < 0:

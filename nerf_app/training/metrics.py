@@ -8,6 +8,7 @@ import numpy as np
 SSIM_SIGMA = 1.5  # pixels
 SSIM_RADIUS = 5  # pixels: the window is 11 wide
 C1, C2 = 0.01**2, 0.03**2
+BAND = 256  # rows at once: the sums of a large photo would fill gigabytes
 
 
 def psnr(picture: np.ndarray, photo: np.ndarray, ignored: np.ndarray | None = None) -> float:
@@ -38,15 +39,23 @@ def ssim(picture: np.ndarray, photo: np.ndarray, ignored: np.ndarray | None = No
     """
     if min(picture.shape[:2]) <= 2 * SSIM_RADIUS:
         return math.nan
-    x, y = np.clip(picture, 0.0, 1.0).astype(np.float64), photo.astype(np.float64)
+    total, count = 0.0, 0
+    for top in range(0, len(picture) - 2 * SSIM_RADIUS, BAND):
+        rows = slice(top, top + BAND + 2 * SSIM_RADIUS)
+        values = _similarity(np.clip(picture[rows], 0.0, 1.0).astype(np.float64), photo[rows].astype(np.float64))
+        if ignored is not None:
+            values = values[~ignored[rows][SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]]
+        total, count = total + float(values.sum()), count + values.size
+    return total / count if count else math.nan
+
+
+def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """[H, W, C] twice -> [H - 10, W - 10, C] of each window."""
     mean_x, mean_y = _blurred(x), _blurred(y)
     variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
-    values = ((2 * mean_x * mean_y + C1) * (2 * covariance + C2)
-              / ((mean_x**2 + mean_y**2 + C1) * (variance_x + variance_y + C2)))
-    if ignored is not None:
-        values = values[~ignored[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]]
-    return float(values.mean()) if values.size else math.nan
+    return ((2 * mean_x * mean_y + C1) * (2 * covariance + C2)
+            / ((mean_x**2 + mean_y**2 + C1) * (variance_x + variance_y + C2)))
 
 
 def _blurred(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from torch import Tensor
 
+from nerf_app.config import Config
 from nerf_app.ops.backend import choose_backend
 from nerf_app.run import Run
 from nerf_app.sampling.contraction import Space
@@ -33,4 +34,4 @@ def field_run(views: list[View], field: AnalyticField | None = None, samples: in
     model = FieldModel(field or ball(0.5, 2000.0, 0.0004), choose_backend("auto", "cpu", 1), samples)
     header = SimpleNamespace(scene_views=lambda: tuple(views), normalisation=lambda: Normalisation(CENTRE, SCALE),
                              up=(0.0, 0.0, 1.0), is_bounded=model.space.is_bounded, applied_transform=None)
-    return Run(Path("run"), None, model, header, None)
+    return Run(Path("run"), Config(), model, header, None)

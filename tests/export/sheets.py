@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from nerf_app.config import Config
 from nerf_app.export.mesh import Mesh
 from nerf_app.ops.backend import choose_backend
 from nerf_app.run import Run
@@ -79,4 +80,4 @@ def run_of(scene: Scene, field: AnalyticField | None = None) -> Run:
     model = FieldModel(field or fog(1e4), choose_backend("auto", "cpu", 1))
     header = SimpleNamespace(scene_views=lambda: scene.views, normalisation=lambda: scene.normalisation, up=(0.0, 0.0, 1.0),
                              is_bounded=True)
-    return Run(Path("run"), None, model, header, None)
+    return Run(Path("run"), Config(), model, header, None)

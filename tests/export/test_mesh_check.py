@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nerf_app.config import with_overrides
 from nerf_app.errors import DataError
 from nerf_app.export.mesh_check import check_mesh, photograph
 from nerf_app.training.metrics import psnr
@@ -43,6 +44,17 @@ def test_the_score_is_that_of_the_picture_on_white_over_all_pixels(scene):
     photo = scene.photos.picture(8)[0]
     assert check_mesh(run, scene, mesh)["photos"][1]["psnr"] == pytest.approx(psnr(picture, on_white(photo)))
     assert (picture[coverage == 0] == 1).all() and np.abs(coverage - photo[..., 3].numpy() / 255).mean() < 0.01
+
+
+def test_large_photos_are_compared_on_as_many_pixels_as_training_saw(scene):
+    run, mesh, view = run_of(scene), coloured_ball(), scene.views[8]
+    run = replace(run, config=with_overrides(run.config, {"scene.longest_side": 32}))
+    small = view.camera.within(32)
+    picture, _ = photograph(mesh, small, view.world_from_camera, run.backend)
+    photo = on_white(scene.photos.picture(8, (32, 32))[0])
+    found = check_mesh(run, scene, mesh)
+    assert found["photos"][1]["psnr"] == pytest.approx(psnr(picture, photo)) and found["psnr"] > 30
+    assert found["silhouette_iou"] > 0.95
 
 
 def test_a_shifted_mesh_fares_worse_by_as_much_as_it_is_off(scene):
@@ -86,7 +98,7 @@ def test_ignored_pixels_count_neither_for_colour_nor_for_silhouette(scene):
     pixels[ignored.flatten()] = torch.tensor([255, 0, 0, 0], dtype=torch.uint8)
     masked = replace(scene, photos=replace(scene.photos, pixels=pixels, ignored=ignored.flatten()))
     found = check_mesh(run_of(masked), masked, coloured_ball())
-    assert found["psnr"] > 33 and found["silhouette_iou"] > 0.97
+    assert found["psnr"] > 33 and found["silhouette_iou"] > 0.95
     everything = replace(masked, photos=replace(masked.photos, ignored=torch.ones_like(masked.photos.ignored)))
     assert check_mesh(run_of(masked), everything, coloured_ball())["silhouette_iou"] is None
 

@@ -48,6 +48,16 @@ def test_ssim_is_scikit_images(shape, noise):
     assert ssim(picture, photo) == pytest.approx(truth, abs=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 5, 22])
+def test_ssim_is_the_same_band_by_band(rows, monkeypatch):
+    picture, photo = two_pictures()
+    ignored = np.zeros(photo.shape[:2], bool)
+    ignored[9:14, 3:20] = True
+    truth = ssim(picture, photo), ssim(picture, photo, ignored)
+    monkeypatch.setattr("nerf_app.training.metrics.BAND", rows)
+    assert (ssim(picture, photo), ssim(picture, photo, ignored)) == pytest.approx(truth, abs=1e-12)
+
+
 def test_ignored_pixels_do_not_count():
     picture, photo = two_pictures()
     ignored = np.zeros(photo.shape[:2], bool)

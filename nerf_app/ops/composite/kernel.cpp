@@ -6,6 +6,8 @@
 
 namespace {
 
+constexpr int64_t BLOCK = 32;  // samples whose exponentials are taken together
+
 // Calls work(ray, begin, end) for the samples of each ray; tasks are cut where a ray ends. Unused entries are not met.
 template <class Work>
 void for_rays(const int64_t* ray_indices, int64_t n, int64_t n_rays, Work&& work) {
@@ -34,11 +36,14 @@ void for_rays(const int64_t* ray_indices, int64_t n, int64_t n_rays, Work&& work
 KERNEL(render_weights_forward)(const float* density, const float* t_starts, const float* t_ends, const int64_t* ray_indices,
                                int64_t n, int64_t n_rays, float* weights) {
     for_rays(ray_indices, n, n_rays, [&](int64_t, int64_t begin, int64_t end) {
-        float left = 1.0f;
-        for (int64_t i = begin; i < end && left >= DARK; ++i) {
-            const float stopped = -std::expm1(-depth_of(density[i], t_ends[i] - t_starts[i]));
-            weights[i] = left * stopped;
-            left *= 1.0f - stopped;
+        float left = 1.0f, stopped[BLOCK];
+        for (int64_t i = begin; i < end && left >= DARK;) {
+            const int64_t stop = i + BLOCK < end ? i + BLOCK : end;
+            for (int64_t j = i; j < stop; ++j) stopped[j - i] = -exponential_less_one(-depth_of(density[j], t_ends[j] - t_starts[j]));
+            for (const float* part = stopped; i < stop && left >= DARK; ++i, ++part) {
+                weights[i] = left * *part;
+                left *= 1.0f - *part;
+            }
         }
     });
 }
@@ -49,14 +54,19 @@ KERNEL(render_weights_backward)(const float* density, const float* t_starts, con
                                 float* d_t_starts, float* d_t_ends) {
     for_rays(ray_indices, n, n_rays, [&](int64_t, int64_t begin, int64_t end) {
         double hidden = 0.0, left = 1.0;
+        float parts[BLOCK];
         for (int64_t i = begin; i < end; ++i) hidden += (double)d_weights[i] * weights[i];
-        for (int64_t i = begin; i < end && left >= DARK; ++i) {
-            const float length = t_ends[i] - t_starts[i], tau = density[i] * length;
-            hidden -= (double)d_weights[i] * weights[i];
-            left *= std::exp(-(double)depth_of(density[i], length));  // behind this sample
-            const float d_tau = tau > OPAQUE ? 0.0f : (float)(d_weights[i] * left - hidden);
-            d_density[i] = d_tau * length;
-            if (d_t_starts) d_t_starts[i] = -d_tau * density[i], d_t_ends[i] = d_tau * density[i];
+        for (int64_t i = begin; i < end && left >= DARK;) {
+            const int64_t stop = i + BLOCK < end ? i + BLOCK : end;
+            passing(density + i, t_starts + i, t_ends + i, stop - i, parts);
+            for (const float* part = parts; i < stop && left >= DARK; ++i, ++part) {
+                const float length = t_ends[i] - t_starts[i], tau = density[i] * length;
+                hidden -= (double)d_weights[i] * weights[i];
+                left *= *part;  // behind this sample
+                const float d_tau = tau > OPAQUE ? 0.0f : (float)(d_weights[i] * left - hidden);
+                d_density[i] = d_tau * length;
+                if (d_t_starts) d_t_starts[i] = -d_tau * density[i], d_t_ends[i] = d_tau * density[i];
+            }
         }
     });
 }

@@ -201,6 +201,7 @@ struct Backward {
     int row_of[TILE];     // the row of each coloured one
     int64_t places[TILE];
     float d_hidden[TILE];  // by the number that becomes the density
+    std::vector<float> parts;  // of the light that each sample of a ray lets through
 
     Backward(const Packed& rays, const Grid& grid, const Nets& nets, const Seen& seen, const Gradients& out, Sums& density_sums,
              Sums& colour_sums)
@@ -214,11 +215,13 @@ struct Backward {
         float direction[SH];
         direction_values(rays, nets, r, direction);
         double hidden = 0.0, left = 1.0;
+        parts.resize(end - begin);
+        passing(seen.density + begin, rays.t_starts + begin, rays.t_ends + begin, end - begin, parts.data());
         for (int64_t s = begin; s < end; ++s) hidden += (double)d_weight(d_sum, s) * seen.weights[s];
         for (int64_t s = begin; s < end; ++s) {
             const float gain = d_weight(d_sum, s), length = rays.t_ends[s] - rays.t_starts[s], tau = seen.density[s] * length;
             hidden -= (double)gain * seen.weights[s];
-            left *= std::exp(-(double)depth_of(seen.density[s], length));  // behind this sample
+            left *= parts[s - begin];  // behind this sample
             const float d_tau = tau > OPAQUE ? 0.0f : (float)(gain * left - hidden);
             add(r, s, out.places[r] + s - begin, d_tau * tau, d_sum, direction);
         }
