@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOOR = ("", "errors", "setting", "settings", "*.settings", "ops", "ops.*")  # everybody may import these; they, each other
 ORDER = (  # each may import what stands before it or in its own brackets
     ("scene",), ("rays",), ("sampling",), ("fields",), ("render",), ("mirror",),
-    ("config",), ("photo_fit",), ("model",), ("picture",), ("checkpoint",), ("training",), ("run",),
+    ("config",), ("photo_fit",), ("model",), ("picture",), ("checkpoint",), ("training",), ("run", "scoring"),
     ("export",), ("report",), ("convert",), ("check",),
     ("doctor", "progress", "console", "flags", "exporting", "process", "stages", "job", "cli", "__main__"),
 )
