@@ -46,8 +46,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--watertight": dict(action="store_true", help="close all holes"),
     "--format": dict(choices=FORMATS + DEPTH_FORMATS, help="glb, obj or ply of a mesh (default glb, or what --out ends in); "
                                                            "npy or exr of float depths (default npy)"),
-    "--scale-from": dict(metavar="HOW", help='metres from "x y z x y z 0.30", two points and the metres between them, or '
-                                             '"aruco 0.05", the side of a printed marker. Changes the factor in a GLB\'s root '
+    "--scale-from": dict(metavar="HOW", help='metres from "x y z x y z 0.30", two points and the metres between them, '
+                                             '"aruco 0.05", the side of a printed marker, or "gps", the places in the photos\' '
+                                             "EXIF. Changes the factor in a GLB's root "
                                              "node, that of depth's 16-bit PNGs, and the JSON beside each file; vertices of "
                                              "OBJ and PLY and float depths stay in input units"),
     "--split": dict(choices=("test", "val", "train", "all"), help="photos that get a depth map (default all)"),

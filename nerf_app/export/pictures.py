@@ -14,18 +14,18 @@ def write_png(pixels: np.ndarray, out: Path) -> None:
     write_bytes(png_bytes(pixels), out)
 
 
-def png_bytes(pixels: np.ndarray) -> bytes:
+def png_bytes(pixels: np.ndarray, exif: bytes = b"") -> bytes:
     """The file that `write_png` writes."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=3, exif=exif)
     return stream.getvalue()
 
 
-def jpeg_bytes(pixels: np.ndarray, quality: int, *, is_colour_full: bool = False) -> bytes:
+def jpeg_bytes(pixels: np.ndarray, quality: int, *, is_colour_full: bool = False, exif: bytes = b"") -> bytes:
     """[H, W, 3] uint8 as a JPEG file; colour at half the resolution, as eyes see it, or at the full one."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="JPEG", quality=quality, subsampling="4:4:4" if is_colour_full else "4:2:0",
-                                 optimize=True)
+                                 optimize=True, exif=exif)
     return stream.getvalue()
 
 

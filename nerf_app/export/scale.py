@@ -1,4 +1,5 @@
-"""How many metres one unit of the input coordinates is: from two points a known way apart, or a printed marker in the photos."""
+"""How many metres one unit of the input coordinates is: from two points a known way apart, a printed marker in the photos, or
+the places that their EXIF names."""
 
 import itertools
 import math
@@ -16,11 +17,15 @@ from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Scene, View
 from nerf_app.scene.vision import MARKER_FAMILIES, Marker, find_markers
 
-FORMS = 'give two points and their distance in metres, "x y z x y z 0.30", or a printed marker\'s side, "aruco 0.05"'
+FORMS = ('give two points and their distance in metres, "x y z x y z 0.30", a printed marker\'s side, "aruco 0.05", or "gps", '
+         "the places in the photos' EXIF")
 MISS_PX = 3.0  # what a marker's corner may miss by in a photo that agrees
 PARALLAX = math.radians(2.0)  # between two of the rays to a marker, at least: nearer together they say nothing of its size
-UNEVEN = 0.1  # relative spread of a square's sides, at most
+UNEVEN = 0.1  # relative spread of a square's sides, at most; relative error of a scale from places
+FEWEST_PLACES = 4
 MOST_PAIRS = 500  # of photos that may propose where a marker is
+ROUNDS = 20
+EARTH_RADIUS, EARTH_SQUARED = 6378137.0, 6.69437999014e-3  # metres at the equator, squared eccentricity
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green, blue in a grey picture
 
 
@@ -47,8 +52,10 @@ class Sightings:
 
 
 def scale_from(text: str, scene: Callable[[], Scene], on_progress: Callable[[int, int], None]) -> Scale:
-    """What `--scale-from` asks for: "x y z x y z metres", or "aruco metres", for which the scene is loaded and searched."""
+    """What `--scale-from` asks for: "x y z x y z metres", "aruco metres" or "gps"; for the last two the scene is loaded."""
     words = re.split(r"[\s,;]+", text.strip())
+    if [word.lower() for word in words] == ["gps"]:
+        return scale_from_places(scene())
     is_marker = words[0].lower() == "aruco"
     try:
         numbers = [float(word) for word in (words[1:] if is_marker else words)]
@@ -94,6 +101,47 @@ def scale_from_marker(scene: Scene, side_metres: float, on_progress: Callable[[i
     names = ", ".join(_name(marker) for marker in measured)
     return Scale(metres_per_unit, error, f"{names}: {len(sides)} sides of {sides.mean():.6g} units ± {100 * error:.2g} % are "
                                          f"{side_metres:g} m: one unit is {metres_per_unit:.6g} m")
+
+
+def scale_from_places(scene: Scene) -> Scale:
+    """From where the photos' EXIF says that they were taken, all of one weight but those that are far off."""
+    known = [(view.world_from_camera[:3, 3], file.header.place) for view, file in zip(scene.views, scene.photos.files)
+             if file.header.place is not None]
+    if len(known) < FEWEST_PLACES:
+        raise DataError(f"{len(known)} of {len(scene.views)} photos say in their EXIF where they were taken, and {FEWEST_PLACES} "
+                        "are needed: give two points or a marker to --scale-from.")
+    centres, metres = np.array([centre for centre, _ in known]), earth_places(np.array([place for _, place in known]))
+    metres_per_unit, error, miss = fitted_scale(centres, metres)
+    apart = 2.0 * float(np.median(np.linalg.norm(metres - np.median(metres, 0), axis=1)))
+    words = f"the places of {len(known)} photos by their EXIF, {apart:.3g} m apart, miss those of the cameras by {miss:.2g} m"
+    if not error <= UNEVEN:
+        raise DataError(f"{words}: a scale would be wrong by {100 * error:.2g} %. Give two points or a marker to --scale-from.")
+    return Scale(metres_per_unit, error, f"{words}: one unit is {metres_per_unit:.6g} m ± {100 * error:.2g} %")
+
+
+def earth_places(places: np.ndarray) -> np.ndarray:
+    """Degrees north and east, metres above the sea [V, 3] -> metres from the earth's middle [V, 3] (WGS 84)."""
+    north, east = np.radians(places[:, :2]).T
+    radius = EARTH_RADIUS / np.sqrt(1.0 - EARTH_SQUARED * np.sin(north) ** 2)
+    out = (radius + places[:, 2]) * np.cos(north)
+    return np.stack([out * np.cos(east), out * np.sin(east), ((1.0 - EARTH_SQUARED) * radius + places[:, 2]) * np.sin(north)], 1)
+
+
+def fitted_scale(centres: np.ndarray, metres: np.ndarray) -> tuple[float, float, float]:
+    """Metres a unit, the relative standard deviation of that, and the median miss in metres, of cameras [V, 3] that are moved,
+    turned and scaled onto places [V, 3] (Umeyama 1991). Places far off count less."""
+    weights = np.ones(len(centres))
+    for _ in range(ROUNDS):
+        shares = weights / weights.sum()
+        here, there = centres - shares @ centres, metres - shares @ metres
+        left, strengths, right = np.linalg.svd(there.T @ (weights[:, None] * here))
+        mirrored = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+        spread = weights @ (here**2).sum(1)
+        scale = float(strengths @ mirrored / spread) if spread else 0.0
+        misses = np.linalg.norm(there - scale * here @ (left * mirrored @ right).T, axis=1)
+        weights = 1.0 / np.maximum(misses / max(float(np.median(misses)), 1e-12), 1.0)
+    sigma = math.sqrt(float(weights @ misses**2) / max(3.0 * weights.sum() - 7.0, 1.0))
+    return scale, sigma / (scale * math.sqrt(spread)) if scale * spread > 0 else math.inf, float(np.median(misses))
 
 
 def _name(marker: tuple[str, int]) -> str:

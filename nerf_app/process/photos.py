@@ -19,7 +19,7 @@ import numpy as np
 from nerf_app.errors import DataError
 from nerf_app.export.pictures import jpeg_bytes, png_bytes
 from nerf_app.process.sharpness import sharpness
-from nerf_app.scene.images import LOSSY, MAX_BYTES, decode_bytes, read_header, turned
+from nerf_app.scene.images import LOSSY, MAX_BYTES, decode_bytes, exif_of_place, read_header, turned
 from nerf_app.scene.paths import image_folders, photos_below, read_file, shown
 from nerf_app.scene.scene import Dropped
 from nerf_app.scene.writing import link_or_copy, made_folder, write_bytes
@@ -133,8 +133,9 @@ def _placed(out: Path, file: Path, name: str) -> Photo | str:
     if begin and header.orientation == 1:
         suffix, written = LINKED[begin], None
     else:
-        is_exact = pixels.shape[2] == 4 or form not in LOSSY
-        suffix, written = (".png", png_bytes(pixels)) if is_exact else (".jpg", jpeg_bytes(pixels, QUALITY, is_colour_full=True))
+        is_exact, exif = pixels.shape[2] == 4 or form not in LOSSY, exif_of_place(header.place)
+        suffix, written = ((".png", png_bytes(pixels, exif)) if is_exact else
+                           (".jpg", jpeg_bytes(pixels, QUALITY, is_colour_full=True, exif=exif)))
     name = os.path.splitext(name)[0] + (os.path.splitext(name)[1] if written is None else suffix)
     key = hashlib.sha256(content).hexdigest()[:20] + suffix
     made_folder((out / name).parent)

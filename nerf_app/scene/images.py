@@ -33,6 +33,7 @@ EXR_MAGIC = b"\x76\x2f\x31\x01"
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 NUMBERS = (ExifTags.Base.Orientation, ExifTags.Base.FocalLengthIn35mmFilm)
 DEVICE = (ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.LensModel, ExifTags.Base.FocalLength)
+GPS = ExifTags.GPS
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard warns from here on and refuses twice this size
 
 
@@ -175,7 +176,7 @@ def _header(image: Image.Image) -> PhotoHeader:
     device = " ".join(str(exif[key]) for key in DEVICE if key in exif)
     focal = exif.get(ExifTags.Base.FocalLengthIn35mmFilm)
     return PhotoHeader(image.width, image.height, orientation if orientation in range(1, 9) else 1,
-                       image.has_transparency_data, focal, device)
+                       image.has_transparency_data, focal, device, _place(image))
 
 
 def _exif(image: Image.Image) -> dict[int, float | str]:
@@ -188,6 +189,37 @@ def _exif(image: Image.Image) -> dict[int, float | str]:
         return {}
     numbers = {key: entries[key] for key in NUMBERS if isinstance(entries.get(key), int | float)}
     return words | {key: value for key, value in numbers.items() if math.isfinite(value) and value > 0}
+
+
+def _place(image: Image.Image) -> tuple[float, float, float] | None:
+    """Where EXIF says that the photo was taken: degrees north and east, metres above sea level; None where it does not say."""
+    try:
+        said = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        north, east = (sum(float(part) / 60**i for i, part in enumerate(said[key])) * (-1 if said[sign] in ("S", "W") else 1)
+                       for key, sign in ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))
+        place = north, east, float(said[GPS.GPSAltitude]) * (-1 if said.get(GPS.GPSAltitudeRef) in (1, b"\x01") else 1)
+    except Exception:  # foreign bytes, as above
+        return None
+    is_place = all(map(math.isfinite, place)) and abs(north) <= 90 and abs(east) <= 180 and place != (0.0, 0.0, 0.0)
+    return place if is_place else None
+
+
+def exif_of_place(place: tuple[float, float, float] | None) -> bytes:
+    """What a photo's file says of the place where it was taken; nothing for None."""
+    if place is None:
+        return b""
+    north, east, height = place
+    exif = Image.Exif()
+    exif[ExifTags.IFD.GPSInfo] = {
+        GPS.GPSLatitudeRef: "N" if north >= 0 else "S", GPS.GPSLatitude: _sexagesimal(abs(north)),
+        GPS.GPSLongitudeRef: "E" if east >= 0 else "W", GPS.GPSLongitude: _sexagesimal(abs(east)),
+        GPS.GPSAltitudeRef: b"\x00" if height >= 0 else b"\x01", GPS.GPSAltitude: abs(height)}
+    return exif.tobytes()
+
+
+def _sexagesimal(degrees: float) -> tuple[float, float, float]:
+    minutes, seconds = divmod(degrees * 3600.0, 60.0)
+    return float(minutes // 60), float(minutes % 60), seconds
 
 
 def decode(path: Path) -> np.ndarray:

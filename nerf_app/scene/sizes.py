@@ -25,6 +25,7 @@ class PhotoHeader:
     has_alpha: bool = False
     focal_35mm: float | None = None  # EXIF: millimetres behind a frame 36 mm wide
     device: str = ""  # EXIF: maker, model, lens and zoom, alike in photos that one camera took
+    place: tuple[float, float, float] | None = None  # EXIF: degrees north and east, metres above sea level
 
     @property
     def upright_size(self) -> tuple[int, int]:

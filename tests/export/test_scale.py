@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from nerf_app.errors import DataError, UsageError
-from nerf_app.export.scale import Sightings, meeting_points, scale_from, scale_from_marker, triangulated_square
+from nerf_app.export.scale import (
+    Sightings,
+    earth_places,
+    fitted_scale,
+    meeting_points,
+    scale_from,
+    scale_from_marker,
+    triangulated_square,
+)
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.scene import View
@@ -168,3 +176,72 @@ def test_a_transparent_photo_lies_on_white_and_a_picture_without_markers_has_non
     scene.photos.picture = lambda i: (pictures[i], None)
     assert scale_from_marker(scene, 0.2, QUIET).metres_per_unit == pytest.approx(0.2 / SIDE, rel=0.01)
     assert find_markers(np.random.randint(0, 255, (240, 320), np.uint8)) == []
+
+
+# Places by EXIF
+
+def placed(count=30, size=40.0, noise=0.0, seed=0):
+    """Cameras [V, 3] in units of 2.5 m, turned and far away, and their places as degrees and metres [V, 3], which miss."""
+    rng = np.random.default_rng(seed)
+    metres = rng.uniform(-size / 2, size / 2, (count, 3)) * [1.0, 1.0, 0.2]
+    north, east = 48.2, 16.4
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    missed = metres + rng.normal(0.0, noise, metres.shape)
+    degrees = np.degrees(missed[:, :2] / [[6.383e6 * np.cos(np.radians(north)), 6.3695e6]])  # radii of curvature at 48.2 degrees
+    return metres @ turn.T / 2.5 + OFFSET, np.stack([north + degrees[:, 1], east + degrees[:, 0], 170.0 + missed[:, 2]], 1)
+
+
+def scene_at(centres, places):
+    poses = [np.pad(np.eye(4)[:, :3], ((0, 0), (0, 1))) for _ in centres]
+    for pose, centre in zip(poses, centres, strict=True):
+        pose[:, 3] = [*centre, 1.0]
+    views = [SimpleNamespace(world_from_camera=pose) for pose in poses]
+    files = [SimpleNamespace(header=SimpleNamespace(place=place)) for place in places]
+    return SimpleNamespace(views=views, photos=SimpleNamespace(files=files))
+
+
+def test_places_on_the_earth_are_as_far_apart_as_they_are():
+    degree = np.linalg.norm(np.diff(earth_places(np.array([[44.5, 7.0, 0.0], [45.5, 7.0, 0.0]])), axis=0))
+    assert degree == pytest.approx(111_131.7, rel=2e-4)  # of a meridian's arc there; a chord is a hair shorter
+    assert np.linalg.norm(earth_places(np.array([[90.0, 12.0, 100.0]]))) == pytest.approx(6_356_852.314, abs=1e-2)
+    np.testing.assert_allclose(earth_places(np.array([[0.0, 90.0, 3.0]])), [[0.0, 6_378_140.0, 0.0]], atol=1e-6)
+
+
+def test_gps_gives_the_scale():
+    scale = scale_from("gps", lambda: scene_at(*placed()), QUIET)
+    assert scale.metres_per_unit == pytest.approx(2.5, rel=1e-3) and scale.error < 1e-3 and "30 photos" in scale.how
+
+
+@pytest.mark.parametrize("line", [False, True])
+def test_the_error_of_a_scale_from_places_is_what_it_says(line):
+    wrong, said = [], []
+    for seed in range(60):
+        centres, places = placed(12, noise=1.0, seed=seed)
+        if line:
+            centres, places = placed(12, 40.0, seed=seed)
+            middle, along = OFFSET, (centres - OFFSET)[:, :1]
+            centres = middle + along * np.array([0.6, 0.0, 0.8])  # one strip, which leaves the turn about itself open
+            metres = 2.5 * along * np.array([0.28, 0.96, 0.0]) + np.random.default_rng(seed).normal(0.0, 1.0, (12, 3))
+        else:
+            metres = earth_places(places)
+        scale, error, _ = fitted_scale(centres, metres)
+        wrong.append(scale / 2.5 - 1.0)
+        said.append(error)
+    assert 0.6 < np.std(wrong) / np.mean(said) < 1.6
+
+
+def test_places_far_off_do_not_count():
+    centres, places = placed(noise=0.2)
+    places[[3, 9, 20]] += [[0.01, 0.0, 0.0], [0.0, 0.02, 50.0], [0.003, 0.003, 0.0]]
+    assert scale_from("GPS", lambda: scene_at(centres, places), QUIET).metres_per_unit == pytest.approx(2.5, rel=0.03)
+
+
+def test_places_that_say_too_little_are_refused():
+    centres, places = placed(size=2.0, noise=4.0)  # a telephone round a thing on a table
+    with pytest.raises(DataError, match="30 photos .* miss those of the cameras by .* m: a scale would be wrong by .*two points"):
+        scale_from("gps", lambda: scene_at(centres, places), QUIET)
+    with pytest.raises(DataError, match="wrong by"):
+        scale_from("gps", lambda: scene_at(centres, places[:1].repeat(30, 0)), QUIET)  # one place, said again and again
+    with pytest.raises(DataError, match="3 of 30 photos say in their EXIF .* 4 are needed"):
+        scale_from("gps", lambda: scene_at(centres, [*places[:3], *[None] * 27]), QUIET)

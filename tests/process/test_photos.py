@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 from nerf_app.process import photos as photos_module
 from nerf_app.process.photos import blurred, gather, photo_files, scene_names
 from nerf_app.process.sharpness import sharpness
+from nerf_app.scene.images import exif_of_place, read_header
 
 RNG = np.random.default_rng(1)
 SCENE = np.kron(RNG.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)  # [48, 64, 3]
@@ -43,6 +44,19 @@ def test_turned_photos_lie_upright_and_need_no_turn_any_more(orientation, tmp_pa
     np.testing.assert_array_equal(np.array(picture), SCENE)
     assert (photo.width, photo.height) == picture.size == (64, 48)
     assert picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+@pytest.mark.parametrize("place", [(48.20849, 16.37208, 171.5), (-33.85678, -151.21530, -3.25)])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_where_a_photo_was_taken_stays_known_when_it_is_written_anew(name, place, tmp_path):
+    (tmp_path / "in").mkdir()
+    stored = Image.Exif()
+    stored.load(exif_of_place(place))
+    stored[ExifTags.Base.Orientation] = 6
+    Image.fromarray(SCENE).save(tmp_path / "in" / name, exif=stored)
+    (photo,) = gathered(tmp_path / "in", tmp_path / "out").photos
+    for file in (tmp_path / "in" / name, tmp_path / "out" / photo.name):
+        assert read_header(file).place == pytest.approx(place, abs=1e-7)
 
 
 def test_upright_photos_are_the_same_files_and_heic_becomes_jpeg(tmp_path):
