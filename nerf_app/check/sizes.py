@@ -14,7 +14,7 @@ from nerf_app.scene.images import PhotoFile, read_header
 from nerf_app.scene.lenses import CameraBatch
 from nerf_app.scene.listing import Frame, StatedCamera
 from nerf_app.scene.paths import shown
-from nerf_app.scene.sizes import Fit, PhotoHeader, fit_camera, same_shape
+from nerf_app.scene.sizes import Fit, PhotoHeader, fit_camera, focal_from_35mm, same_shape
 
 MOST_UNREADABLE = 0.1  # of the photos: more stop a training
 WIDEST, NARROWEST = math.radians(150.0), math.radians(1.0)  # angles of view of perspective cameras
@@ -156,7 +156,7 @@ def bending(camera: Camera) -> tuple[float, float, float]:
 
 def _denied_by_exif(one: Sized) -> str | None:
     camera = one.fit.camera
-    by_exif = (one.file.header.focal_35mm or 0.0) * max(camera.width, camera.height) / 36.0
+    by_exif = focal_from_35mm(one.file.header.focal_35mm or 0.0, camera.width, camera.height)
     if not _has_focal(camera) or not by_exif or 1 / EXIF_RATIO < camera.focal_x_px / by_exif < EXIF_RATIO:
         return None
     return f"EXIF says {by_exif:.0f} px, the scene's file {camera.focal_x_px:.0f} px"

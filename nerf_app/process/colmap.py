@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,7 +36,7 @@ WORD_FEATURES = 1000  # of a photo, the largest ones, that its visual words are 
 FEWEST_SEEN = 50  # points in a photo: fewer do not tell its focal length
 TELLING_TRACK, HELD_BACK = 4, 0.5  # photos that a point must be in to lose one of them, and how many of those points do
 MOST_ERROR = 4.0  # pixels: a worse point counts as one with this error
-BETTER = 0.97  # what is left of the error on what was held back, for a focal length per photo to be believed
+BETTER = 0.97  # what is left of the error on what was held back, for more numbers to be believed
 ITERATIONS = 50  # of bundle adjustment, where the poses are nearly right already
 
 
@@ -145,12 +146,13 @@ def reconstruct(tell: Tell, *, database: str, photos: str, out: str, total: int,
     return best.num_reg_images()
 
 
-def focal_lengths(tell: Tell, *, model: str, out: str, threads: int, seed: int) -> dict[str, float] | None:
-    """A model with a focal length for each photo, written to `out`, where it explains the photos better: what is left of the
-    error, and the least and the most focal length in pixels. None where it does not.
+def focal_lengths(tell: Tell, *, model: str, out: str, groups: Sequence[dict[str, Any]], threads: int,
+                  seed: int) -> dict[str, Any] | None:
+    """A model with other focal lengths, written to `out`, and what they are; None where those found with the poses are best.
 
-    Autofocus changes it from photo to photo, and no EXIF says so. More numbers always fit better, so they are judged by
-    observations that neither fit was shown.
+    "stated": those that EXIF states, where the photos cannot tell: straight down on level ground a longer lens looks like a
+    higher camera. "each": one for each photo, where that explains them better: autofocus changes it, and no EXIF says so. More
+    numbers always fit better, so they are judged by observations that no fit was shown.
     """
     given, held = pycolmap.Reconstruction(model), []
     rng = np.random.default_rng(seed)
@@ -159,16 +161,38 @@ def focal_lengths(tell: Tell, *, model: str, out: str, threads: int, seed: int) 
         if len(seen) >= TELLING_TRACK and rng.random() < HELD_BACK:
             one = seen[rng.integers(len(seen))]
             held.append((one.image_id, one.point2D_idx))
-    if given.num_reg_images() < MANY or not held:
+    if not held:
         return None
-    errors = [held_back_error(given, fit(given, set(held), threads), held) for fit in (with_one_lens, with_focal_lengths)]
-    if errors[1] > BETTER * errors[0]:
+
+    def error(fit: Callable[..., pycolmap.Reconstruction]) -> float:
+        return held_back_error(given, fit(given, set(held), threads), held)
+    focals = {name: group["focal"] for group in groups if group["focal"] for name in group["names"]}
+    as_stated = partial(with_stated_focals, {image.camera_id: focals[image.name] for image in given.images.values()
+                                             if image.name in focals})
+    found, kind = error(with_one_lens), None
+    if focals and found > BETTER * (other := error(as_stated)):
+        kind, best = "stated", as_stated
+    elif given.num_reg_images() >= MANY and (other := error(with_focal_lengths)) <= BETTER * found:
+        kind, best = "each", with_focal_lengths
+    if kind is None:
         return None
-    best = with_focal_lengths(given, set(), threads)
+    made = best(given, set(), threads)
     os.makedirs(out, exist_ok=True)
-    best.write_binary(out)
-    focals = [float(camera.params[0]) for camera in best.cameras.values()]
-    return {"left": errors[1] / errors[0], "least": min(focals), "most": max(focals)}
+    made.write_binary(out)
+    before, after = ([camera.mean_focal_length() for camera in model.cameras.values()] for model in (given, made))
+    return {"kind": kind, "left": other / found, "before": float(np.mean(before)), "least": min(after), "most": max(after)}
+
+
+def with_stated_focals(focals: dict[int, float], given: pycolmap.Reconstruction, held: set[Observation],
+                       threads: int) -> pycolmap.Reconstruction:
+    """The model fitted anew without what is held back, with the focal lengths in pixels that are stated, by a camera's number."""
+    model = copied(given, held, given.cameras.values(), lambda image: image.camera_id)
+    for number, focal in focals.items():
+        camera = model.cameras[number]
+        params = camera.params.copy()
+        params[list(camera.focal_length_idxs())] = focal
+        camera.params = params
+    return adjusted(model, threads, are_focals_fixed=True)
 
 
 def with_one_lens(given: pycolmap.Reconstruction, held: set[Observation], threads: int) -> pycolmap.Reconstruction:
@@ -216,9 +240,10 @@ def copied(given: pycolmap.Reconstruction, held: set[Observation], cameras: Iter
     return model
 
 
-def adjusted(model: pycolmap.Reconstruction, threads: int, is_bend_fixed: bool = False) -> pycolmap.Reconstruction:
+def adjusted(model: pycolmap.Reconstruction, threads: int, *, is_bend_fixed: bool = False,
+             are_focals_fixed: bool = False) -> pycolmap.Reconstruction:
     """The model itself, after bundle adjustment; far observations count less than their square."""
-    options = pycolmap.BundleAdjustmentOptions(refine_extra_params=not is_bend_fixed)
+    options = pycolmap.BundleAdjustmentOptions(refine_extra_params=not is_bend_fixed, refine_focal_length=not are_focals_fixed)
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.solver_options.max_num_iterations = ITERATIONS
     options.ceres.solver_options.num_threads = threads

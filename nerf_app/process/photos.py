@@ -22,6 +22,7 @@ from nerf_app.process.sharpness import sharpness
 from nerf_app.scene.images import LOSSY, MAX_BYTES, decode_bytes, exif_of_place, read_header, turned
 from nerf_app.scene.paths import image_folders, photos_below, read_file, shown
 from nerf_app.scene.scene import Dropped
+from nerf_app.scene.sizes import focal_from_35mm
 from nerf_app.scene.writing import link_or_copy, made_folder, write_bytes
 
 IMAGES = "images"
@@ -144,7 +145,7 @@ def _placed(out: Path, file: Path, name: str) -> Photo | str:
     else:
         write_bytes(written, out / name)
     height, width = pixels.shape[:2]
-    focal = header.focal_35mm * max(width, height) / 36.0 if header.focal_35mm else None  # a 35 mm frame is 36 mm long
+    focal = focal_from_35mm(header.focal_35mm, width, height) if header.focal_35mm else None
     camera = f"{width}×{height} {header.device} {header.focal_35mm or ''}"  # digital zoom changes the last alone
     return Photo(name, "", key, camera, width, height, focal, sharpness(pixels))
 

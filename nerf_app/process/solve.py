@@ -245,14 +245,16 @@ class Steps:
         return self.asked.work / best
 
     def focus(self, model: Path) -> Path:
-        """The folder of the model, or of one with a focal length per photo where that explains the photos better."""
+        """The folder of the model, or of one with the focal lengths that EXIF states, or one for each photo."""
         own = self.asked.work / "focused"
-        better = child.run("focal_lengths", silent, model=str(model), out=str(own), threads=self.asked.threads,
-                           seed=self.asked.seed)
+        better = child.run("focal_lengths", silent, model=str(model), out=str(own), groups=groups(self.progress.gathered.photos),
+                           threads=self.asked.threads, seed=self.asked.seed)
         if better is None:
             return model
-        self.whole.line(f"lens      a focal length for each photo, {better['least']:.0f} to {better['most']:.0f} px: "
-                        f"{better['left']:.0%} of the error on features that were held back is left")
+        lengths = " to ".join(dict.fromkeys(f"{better[end]:.0f}" for end in ("least", "most"))) + " px"
+        words = {"stated": f"{lengths}, as EXIF states: these photos fit {better['before']:.0f} px hardly better",
+                 "each": f"a focal length for each photo, {lengths}"}[better["kind"]]
+        self.whole.line(f"lens      {words}: {better['left']:.0%} of the error on features that were held back is left")
         return own
 
     def finish(self, model: Path, began: float) -> Found:

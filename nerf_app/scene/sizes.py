@@ -12,6 +12,7 @@ from nerf_app.errors import DataError
 from nerf_app.scene.camera import Camera
 from nerf_app.scene.listing import StatedCamera
 
+LONGEST_SENSOR = 1.55  # its sides' ratio
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that make a lying picture stand
 
 
@@ -92,6 +93,16 @@ def _has_focal(stated: StatedCamera) -> bool:
     return any(value is not None for value in (stated.focal_x_px, stated.focal_y_px, stated.angle_x, stated.angle_y))
 
 
+def focal_from_35mm(focal_mm: float, width: int, height: int) -> float:
+    """Pixels of a focal length that is told as that of a frame of 36 × 24 mm with the same diagonal angle (CIPA DCG-001).
+
+    Sensors are 4:3 or 3:2; a longer picture was cut from the former.
+    """
+    longer, shorter = max(width, height), min(width, height)
+    shorter = shorter if longer < LONGEST_SENSOR * shorter else 0.75 * longer
+    return focal_mm * math.hypot(longer, shorter) / math.hypot(36.0, 24.0)
+
+
 def _focal_lengths(photo: str, stated: StatedCamera, size: tuple[int, int], header: PhotoHeader) -> tuple[float, float]:
     """Pixels, of a picture of `size`: as stated, else from the angle of view, else from EXIF; one missing takes the other's."""
     width, height = size
@@ -103,7 +114,7 @@ def _focal_lengths(photo: str, stated: StatedCamera, size: tuple[int, int], head
     if focal_y is None and stated.angle_y is not None:
         focal_y = _from_angle(photo, "vertical", stated.angle_y, height)
     if focal_x is None and focal_y is None and header.focal_35mm:
-        focal_x = header.focal_35mm * max(width, height) / 36.0  # a 35 mm frame is 36 mm long
+        focal_x = focal_from_35mm(header.focal_35mm, width, height)
     focal_x, focal_y = focal_y if focal_x is None else focal_x, focal_x if focal_y is None else focal_y
     if focal_x is None or focal_y is None:
         raise DataError(f"{photo} has neither a focal length nor an angle of view, and its EXIF has none: "

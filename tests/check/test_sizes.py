@@ -71,7 +71,7 @@ def test_photos_that_do_not_open_are_a_fault_where_they_are_many(tmp_path):
 @pytest.mark.parametrize("camera, size, tags, is_fault, words", [
     (StatedCamera(40, 30, 4.0), (40, 30), {}, True, "its camera sees 157° with a focal length of 4 px"),  # millimetres
     (StatedCamera(40, 30, 5e3), (40, 30), {}, True, "its camera sees 0.458°"),
-    (StatedCamera(40, 30, 50.0), (40, 30), {"FocalLengthIn35mmFilm": 90}, False, "EXIF says 100 px, the scene's file 50 px"),
+    (StatedCamera(40, 30, 50.0), (40, 30), {"FocalLengthIn35mmFilm": 90}, False, "EXIF says 104 px, the scene's file 50 px"),
     (StatedCamera(40, 30, 50.0, centre_x_px=5.0), (40, 30), {}, False, r"\(5, 15\) in 40×30"),
     (StatedCamera(40, 30, 50.0, centre_y_px=1e6), (40, 30), {}, True, r"\(20, 1000000\) in 40×30"),
     (StatedCamera(40, 30, 50.0, focal_y_px=60.0), (40, 30), {}, False, "50 px across, 60 px down"),

@@ -124,7 +124,8 @@ def test_photos_of_one_size_and_lens_share_a_camera(tmp_path):
     photos = {photo.source[0]: photo for photo in gathered(folder, tmp_path / "out").photos}
     assert photos["1"].camera == photos["2"].camera
     assert len({photos[name].camera for name in "13456"}) == 5
-    assert photos["1"].focal_px == 27 / 36 * 64 and photos["3"].focal_px == 54 / 36 * 64 and photos["4"].focal_px is None
+    assert photos["1"].focal_px == pytest.approx(27 * 80 / np.hypot(36, 24)) and photos["3"].focal_px == 2 * photos["1"].focal_px
+    assert photos["4"].focal_px is None
 
 
 @pytest.mark.parametrize("name", [b"a b.jpg", b"-rf.jpg", b"new\nline.jpg", b"\xff\xfe.jpg", b"[x].jpg", b"c:d.jpg",

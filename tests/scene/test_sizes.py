@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nerf_app.errors import DataError
 from nerf_app.scene.camera import Camera, Lens
 from nerf_app.scene.listing import StatedCamera
-from nerf_app.scene.sizes import PhotoHeader, fit_camera, same_shape
+from nerf_app.scene.sizes import PhotoHeader, fit_camera, focal_from_35mm, same_shape
 
 STATED = StatedCamera(width=800, height=600, focal_x_px=500.0, focal_y_px=510.0, centre_x_px=410.0, centre_y_px=290.0)
 
@@ -91,8 +91,14 @@ def test_a_stated_focal_length_wins_over_an_angle():
 
 def test_exif_helps_when_nothing_is_stated_and_says_so():
     fit = fit_camera("a.jpg", StatedCamera(), PhotoHeader(3000, 4000, focal_35mm=27.0))
-    assert fit.camera.focal_x_px == fit.camera.focal_y_px == pytest.approx(27 / 36 * 4000)
-    assert fit.remarks == ("no focal length stated: 3000 px taken from EXIF",)
+    assert fit.camera.focal_x_px == fit.camera.focal_y_px == pytest.approx(27 * 5000 / math.hypot(36, 24))
+    assert fit.remarks == ("no focal length stated: 3120 px taken from EXIF",)
+
+
+@pytest.mark.parametrize("size, focal_px", [((3600, 2400), 2800.0), ((2400, 3600), 2800.0), ((4032, 3024), 3261.6),
+                                            ((4032, 2268), 3261.6), ((3000, 3000), 2745.6)])
+def test_what_a_focal_length_of_a_35_mm_film_is_in_pixels(size, focal_px):
+    assert focal_from_35mm(28.0, *size) == pytest.approx(focal_px, abs=0.1)
 
 
 def test_no_focal_length_anywhere_hints_at_colmap():
