@@ -318,7 +318,7 @@ def test_the_search_for_a_focal_length_begins_with_what_exif_says(tmp_path):
               threads=1, seed=0)
     with closing(sqlite3.connect(database)) as base:
         focals = sorted(float(np.frombuffer(params)[0]) for (params,) in base.execute("SELECT params FROM cameras"))
-    assert focals == pytest.approx([400 * 30 / math.hypot(36, 24), 320 * PHONE])
+    assert focals == pytest.approx([320 * PHONE, 400 * 30 / math.hypot(36, 24)])
     keys = [photo.key for photo in photos]
     near = child.run("nearest", solve.silent, database=str(database), names=keys, count=2, seed=0)
     assert np.shape(near) == (4, 2) and near[0][0] == 1 and near[3][0] == 2
