@@ -72,13 +72,14 @@ def render_picture(model: RadianceModel, camera: Camera, scene_from_camera: np.n
     """The model seen by a camera at a pose [4, 4] in scene coordinates; depths come in scene units / `scene_units_per_unit`.
 
     Smooth edges are means of five rays in colour and alpha; depths and normals always belong to a pixel's middle. A window is
-    the part of the picture that is made.
+    the part of the picture that is made, without looking at what lies around it.
     """
     view = _View(model, camera, scene_from_camera, background, 0.0 if with_depths else DIM)
-    pixels = torch.arange(camera.width * camera.height, device=model.ops.device).view(camera.height, camera.width)
-    pixels = pixels if window is None else window.of(pixels)
-    height, width = pixels.shape
-    pixels = pixels.reshape(-1)
+    window = window or Window(0, 0, camera.width, camera.height)
+    width, height = window.width, window.height
+    columns, rows = (torch.arange(first, first + count, device=model.ops.device)
+                     for first, count in ((window.left, width), (window.top, height)))
+    pixels = (rows[:, None] * camera.width + columns).view(-1)
 
     def through_middles(chunk: torch.Tensor) -> torch.Tensor:
         """[R, 5] colours, opacity, whether they are known; [R, 4] depths, [R, 3] normals, [R, 7] parts, if there are any."""

@@ -214,7 +214,7 @@ def closing_line(scores: dict[str, Any], n_photos: int) -> str:
         return "test      no photos were kept for a test"
     n_scored, all_photos = len(scores["photos"]), counted(n_photos, "photo")
     which = all_photos if n_scored == n_photos else f"{n_scored} of {all_photos}"
-    which += "" if scores["part"] == 1 else f", {100 * scores['part']:.2g} % of the pixels"
+    which += "" if scores["part"] == 1 else f", {100 * scores['part']:.3g} % of the pixels"
     which += "" if n_scored == n_photos and scores["part"] == 1 else "; `nerf-app eval` scores all"
     return f"test      PSNR {number(scores['psnr'], 2)} dB, SSIM {number(scores['ssim'], 3)} ({which})"
 

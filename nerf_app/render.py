@@ -29,7 +29,9 @@ class Rendering:
 
 def render_samples(rays: Rays, samples: Samples, field: RadianceField, space: Space, ops: Backend,
                    *, with_normals: bool = False, codes: Tensor | None = None, least_light: float = 0.0) -> Rendering:
-    """The field seen along rays, with their photos' codes [V, CODE_WIDTH] if there are any; differentiable in all of them.
+    """The field seen along rays, with their photos' codes [V, CODE_WIDTH] if there are any.
+
+    Differentiable in all of them, but for the normals of a field that has no shading.
 
     Where nothing needs a gradient, rays may be left when `least_light` of their light is left.
     """

@@ -243,7 +243,8 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
 
 def write_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     """eval.json of the run."""
-    write_bytes((json.dumps(evaluation, indent=1) + "\n").encode(), folder / "eval.json")
+    photos = [{key: None if value != value else value for key, value in photo.items()} for photo in evaluation["photos"]]  # NaN
+    write_bytes((json.dumps(evaluation | {"photos": photos}, indent=1) + "\n").encode(), folder / "eval.json")
 
 
 def load_scene_of(run: Run, scene_path: str | Path | None = None) -> Scene:

@@ -26,7 +26,7 @@ TRAINING, SCORE, MESH = "training", "score", "mesh/mesh.glb"
 LEAST_SCORING, SCORE_PART = 10.0, 0.1  # seconds, and a part of the job's minutes, for as many test photos as fit
 FILM_SECONDS, FILM_FPS = 5.0, (24.0, 12.0)  # length; frames a second, fewer where time is short
 FILM_PART = 0.15  # of the job's minutes that making a film may take
-FILM_LEAST = 160  # pixels of its shorter side, however short the time
+LEAST_SIDE = 160  # pixels of the shorter side of films and depth maps, however short the time
 ONE_WAY = 0.9  # length of the mean viewing direction from which on the cameras look one way
 
 DEPTH_PART, FEWEST_DEPTHS = 0.1, 3  # the same of depth maps; photos that get one all the same
@@ -53,8 +53,8 @@ class Given:
         """How many can be rendered in a part of the job's minutes, at the pace of the score; inf where nobody knows."""
         scores, seconds = self.facts.get(SCORE, {}), self.seconds.get(SCORE, 0.0)
         names = {photo["path"] for photo in scores.get("photos", ())}
-        scored = pixels([view for view in self.run.views if view.name in names], "test") * (scores.get("part") or 0.0)
-        return math.inf if self.minutes is None or not seconds else 60.0 * self.minutes * part * scored / seconds
+        scored = pixels([view for view in self.run.views if view.name in names], "test") * (scores.get("part") or 1.0)
+        return math.inf if self.minutes is None or not seconds or not scored else 60.0 * self.minutes * part * scored / seconds
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def film_path(run: Run) -> str:
 
 def film_plan(size: tuple[int, int], most: float) -> tuple[tuple[int, int], float]:
     """Even (width, height), never larger than `size` and never tiny, and frames a second, of a film of at most so many pixels."""
-    least = FILM_LEAST / min(size)
+    least = LEAST_SIDE / min(size)
     for fps in FILM_FPS:
         shrink = math.sqrt(most / (FILM_SECONDS * fps * size[0] * size[1]))
         if shrink >= least:
@@ -117,7 +117,8 @@ def depth(given: Given, on_progress: Callable[[int, int], None]) -> Made:
     fitting = given.affordable_pixels(DEPTH_PART) * len(names) / pixels(given.run.views, split)
     wanted = min(max(FEWEST_DEPTHS, int(min(fitting, len(names)))), len(names))
     chosen = np.unique(np.linspace(0, len(names) - 1, wanted).round().astype(int))
-    shrink = math.sqrt(min(1.0, fitting / wanted))
+    least = LEAST_SIDE / min(min(shot.camera.width, shot.camera.height) for shot in shots.values())
+    shrink = min(1.0, max(math.sqrt(fitting / wanted), least))
     shots = {names[i]: replace(shots[names[i]], camera=shots[names[i]].camera.shrunk(shrink)) for i in chosen}
     files = write_depth(given.run, shots, given.run.folder / "depth", on_progress)
     smaller = f", {100 * shrink:.0f} % of their size" if shrink < 1 else ""

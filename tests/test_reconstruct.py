@@ -391,8 +391,22 @@ def test_depth_maps_are_smaller_where_time_is_short(photos, monkeypatch):
     assert cli.main(["train", str(photos), "--steps", "3", "--out", "r", *FLAGS]) == 0
     given = stages.Given(nerf_app.open_run("r"), None, 1.0, {}, {})
     n_photos = sum(view.split == "test" for view in given.run.views)
-    for affordable, side in ((np.inf, 12), (n_photos * 12**2, 12), (n_photos * 6**2, 6), (0.0, 1)):
+    monkeypatch.setattr(stages, "LEAST_SIDE", 4)
+    for affordable, side in ((np.inf, 12), (n_photos * 12**2, 12), (n_photos * 6**2, 6), (0.0, 4)):
         monkeypatch.setattr(stages.Given, "affordable_pixels", lambda *_, pixels=affordable: pixels)
         made = stages.depth(given, lambda *_: None)
         assert {np.load(path).shape for path in Path("r/depth").rglob("*.z.npy")} == {(side, side)}
         assert made.facts["photos"] == n_photos and ("% of their size" in made.words) == (side < 12)
+
+
+def test_what_can_be_afforded_follows_from_what_was_scored(photos):
+    assert cli.main(["train", str(photos), "--steps", "3", "--out", "r", *FLAGS]) == 0
+    run = nerf_app.open_run("r")
+    paths = [{"path": view.name} for view in run.views if view.split == "test"]
+
+    def affordable(score):
+        return stages.Given(run, None, 2.0, {"score": score}, {"score": 4.0}).affordable_pixels(0.1)
+    whole = 12.0 / 4.0 * len(paths) * 12**2
+    assert affordable({"part": 1, "photos": paths}) == whole == affordable({"photos": paths}), "a job from before parts were told"
+    assert affordable({"part": 0.25, "photos": paths}) == whole / 4
+    assert affordable({"part": None, "photos": []}) == np.inf, "nothing was scored, so nobody knows"

@@ -1,6 +1,8 @@
 """Scores of parts of photos: evenly spread, and near to those of the whole."""
 
 import dataclasses
+import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 import nerf_app
 from nerf_app import run as runs
 from nerf_app import scoring
+from nerf_app.cli import score_lines
 from nerf_app.scene.camera import Camera
 from nerf_app.scoring import windows_each, windows_of
 from nerf_app.settings import MachineSettings
@@ -82,3 +85,17 @@ def test_what_is_masked_does_not_count_in_windows_either(learned, monkeypatch):
         window.of(ignored)[...] = True
     scores = scoring.photo_scores(run, view, wrong, torch.from_numpy(ignored), windows)
     assert scores == scoring.photo_scores(run, view, pixels, None, windows[6:])
+
+
+def test_a_photo_that_is_masked_altogether_has_no_score_and_the_file_stays_json(learned, monkeypatch, tmp_path):
+    scene, run = learned
+    index = scene.indices("test")[0]
+    picture, black = type(scene.photos).picture, torch.ones(SIZE, SIZE, dtype=torch.bool)
+    monkeypatch.setattr(type(scene.photos), "picture", lambda self, i: (picture(self, i)[0], black if i == index else None))
+    scores = runs.evaluate(run, scene)
+    lost = scores["photos"][0]
+    assert math.isnan(lost["psnr"]) and math.isnan(lost["ssim"]) and math.isfinite(scores["psnr"])
+    assert any("nan" in line for line in score_lines(scores))
+    runs.write_evaluation(tmp_path, scores)
+    read = json.loads((tmp_path / "eval.json").read_text(), parse_constant=pytest.fail)
+    assert read["photos"][0] == {"path": lost["path"], "psnr": None, "ssim": None}

@@ -24,9 +24,8 @@ def check_mesh(run: Run, scene: Scene, mesh: Mesh) -> dict[str, Any]:
     """How well the mesh shows the test photos (the validation photos, if there are none), in front of white.
 
     `psnr` as in `nerf_app.run.evaluate`: all pixels but ignored ones, on as few as training photos are reduced to: a texture
-    holds no more. `silhouette_iou`: pixels that mesh and photo both
-    cover over those that either does. Photos without alpha show more than the mesh is of: of them only what it covers is
-    compared, and `silhouette_iou` is None.
+    holds no more. `silhouette_iou`: pixels that mesh and photo both cover over those that either does. Photos without alpha
+    show more than the mesh is of: of them only what it covers is compared, and `silhouette_iou` is None.
     """
     split = "test" if scene.indices("test") else "val"
     indices = scene.indices(split)

@@ -21,10 +21,11 @@ FORMS = ('give two points and their distance in metres, "x y z x y z 0.30", a pr
          "the places in the photos' EXIF")
 MISS_PX = 3.0  # what a marker's corner may miss by in a photo that agrees
 PARALLAX = math.radians(2.0)  # between two of the rays to a marker, at least: nearer together they say nothing of its size
-UNEVEN = 0.1  # relative spread of a square's sides, at most; relative error of a scale from places
-FEWEST_PLACES = 4
+UNEVEN = 0.1  # relative spread of a square's sides, at most
+FEWEST_PLACES = 4  # photos
+UNSURE = 0.1  # relative error of a scale from places, at most
 MOST_PAIRS = 500  # of photos that may propose where a marker is
-ROUNDS = 20
+ROUNDS = 20  # of fitting, each with weights by the last one's misses
 EARTH_RADIUS, EARTH_SQUARED = 6378137.0, 6.69437999014e-3  # metres at the equator, squared eccentricity
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green, blue in a grey picture
 
@@ -108,13 +109,13 @@ def scale_from_places(scene: Scene) -> Scale:
     known = [(view.world_from_camera[:3, 3], file.header.place) for view, file in zip(scene.views, scene.photos.files)
              if file.header.place is not None]
     if len(known) < FEWEST_PLACES:
-        raise DataError(f"{len(known)} of {len(scene.views)} photos say in their EXIF where they were taken, and {FEWEST_PLACES} "
-                        "are needed: give two points or a marker to --scale-from.")
+        raise DataError(f"{len(known)} of {len(scene.views)} photos say in their EXIF where and how high they were taken, and "
+                        f"{FEWEST_PLACES} are needed: give two points or a marker to --scale-from.")
     centres, metres = np.array([centre for centre, _ in known]), earth_places(np.array([place for _, place in known]))
     metres_per_unit, error, miss = fitted_scale(centres, metres)
     apart = 2.0 * float(np.median(np.linalg.norm(metres - np.median(metres, 0), axis=1)))
     words = f"the places of {len(known)} photos by their EXIF, {apart:.3g} m apart, miss those of the cameras by {miss:.2g} m"
-    if not error <= UNEVEN:
+    if not error <= UNSURE:
         raise DataError(f"{words}: a scale would be wrong by {100 * error:.2g} %. Give two points or a marker to --scale-from.")
     return Scale(metres_per_unit, error, f"{words}: one unit is {metres_per_unit:.6g} m ± {100 * error:.2g} %")
 

@@ -24,6 +24,7 @@ from nerf_app.process.retrieval import neighbours
 
 Tell = Callable[[int, int], None]  # how many are done, of how many
 Observation = tuple[int, int]  # a photo's number, and that of the feature in it
+Fit = Callable[[pycolmap.Reconstruction, set[Observation], int], pycolmap.Reconstruction]  # without what is held back; threads
 
 EVERY_SECONDS = 0.5  # progress is told
 MODELS = {False: ("SIMPLE_RADIAL", 1, 1), True: ("OPENCV", 2, 4)}  # whether photos are many -> focal lengths, lens coefficients
@@ -36,6 +37,7 @@ WORD_FEATURES = 1000  # of a photo, the largest ones, that its visual words are 
 FEWEST_SEEN = 50  # points in a photo: fewer do not tell its focal length
 TELLING_TRACK, HELD_BACK = 4, 0.5  # photos that a point must be in to lose one of them, and how many of those points do
 MOST_ERROR = 4.0  # pixels: a worse point counts as one with this error
+ROUNDED = 0.05  # of a focal length: EXIF has whole millimetres, and pictures are cut
 BETTER = 0.97  # what is left of the error on what was held back, for more numbers to be believed
 ITERATIONS = 50  # of bundle adjustment, where the poses are nearly right already
 
@@ -150,9 +152,9 @@ def focal_lengths(tell: Tell, *, model: str, out: str, groups: Sequence[dict[str
                   seed: int) -> dict[str, Any] | None:
     """A model with other focal lengths, written to `out`, and what they are; None where those found with the poses are best.
 
-    "stated": those that EXIF states, where the photos cannot tell: straight down on level ground a longer lens looks like a
-    higher camera. "each": one for each photo, where that explains them better: autofocus changes it, and no EXIF says so. More
-    numbers always fit better, so they are judged by observations that no fit was shown.
+    "stated": those that EXIF states for all cameras, where others were found and the photos cannot tell: straight down on level
+    ground a longer lens looks like a higher camera. "each": one for each photo, where that explains them better: autofocus
+    changes it, and no EXIF says so. More numbers always fit better, so they are judged by observations that no fit was shown.
     """
     given, held = pycolmap.Reconstruction(model), []
     rng = np.random.default_rng(seed)
@@ -161,26 +163,31 @@ def focal_lengths(tell: Tell, *, model: str, out: str, groups: Sequence[dict[str
         if len(seen) >= TELLING_TRACK and rng.random() < HELD_BACK:
             one = seen[rng.integers(len(seen))]
             held.append((one.image_id, one.point2D_idx))
-    if not held:
+    told = {name: group["focal"] for group in groups if group["focal"] for name in group["names"]}
+    placed = [image for image in given.images.values() if image.has_pose]
+    stated = {image.camera_id: told[image.name] for image in placed if image.name in told}
+    found = {image.camera_id: given.cameras[image.camera_id].mean_focal_length() for image in placed}
+    is_denied = stated.keys() == found.keys() and any(abs(found[number] / stated[number] - 1.0) > ROUNDED for number in found)
+    are_many = given.num_reg_images() >= MANY
+    if not held or not (is_denied or are_many):
         return None
 
-    def error(fit: Callable[..., pycolmap.Reconstruction]) -> float:
+    def error(fit: Fit) -> float:
         return held_back_error(given, fit(given, set(held), threads), held)
-    focals = {name: group["focal"] for group in groups if group["focal"] for name in group["names"]}
-    as_stated = partial(with_stated_focals, {image.camera_id: focals[image.name] for image in given.images.values()
-                                             if image.name in focals})
-    found, kind = error(with_one_lens), None
-    if focals and found > BETTER * (other := error(as_stated)):
-        kind, best = "stated", as_stated
-    elif given.num_reg_images() >= MANY and (other := error(with_focal_lengths)) <= BETTER * found:
-        kind, best = "each", with_focal_lengths
-    if kind is None:
+    kind, best, left = "found", with_one_lens, error(with_one_lens)
+    before = left
+    if is_denied and left > BETTER * (other := error(as_stated := partial(with_stated_focals, stated))):
+        kind, best, left = "stated", as_stated, other
+    if are_many and (other := error(with_focal_lengths)) <= BETTER * left:
+        kind, best, left = "each", with_focal_lengths, other
+    if kind == "found":
         return None
     made = best(given, set(), threads)
     os.makedirs(out, exist_ok=True)
     made.write_binary(out)
-    before, after = ([camera.mean_focal_length() for camera in model.cameras.values()] for model in (given, made))
-    return {"kind": kind, "left": other / found, "before": float(np.mean(before)), "least": min(after), "most": max(after)}
+    focals = [camera.mean_focal_length() for camera in made.cameras.values()]
+    return {"kind": kind, "left": left / before, "before": float(np.mean([*found.values()])), "least": min(focals),
+            "most": max(focals)}
 
 
 def with_stated_focals(focals: dict[int, float], given: pycolmap.Reconstruction, held: set[Observation],

@@ -252,9 +252,11 @@ class Steps:
         if better is None:
             return model
         lengths = " to ".join(dict.fromkeys(f"{better[end]:.0f}" for end in ("least", "most"))) + " px"
-        words = {"stated": f"{lengths}, as EXIF states: these photos fit {better['before']:.0f} px hardly better",
-                 "each": f"a focal length for each photo, {lengths}"}[better["kind"]]
-        self.whole.line(f"lens      {words}: {better['left']:.0%} of the error on features that were held back is left")
+        words = {"stated": f"{lengths}, as EXIF states: {better['before']:.0f} px would fit these photos only "
+                           f"{better['left'] - 1:.1%} better",
+                 "each": f"a focal length for each photo, {lengths}: {better['left']:.0%} of the error on features that were "
+                         "held back is left"}[better["kind"]]
+        self.whole.line(f"lens      {words}")
         return own
 
     def finish(self, model: Path, began: float) -> Found:

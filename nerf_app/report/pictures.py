@@ -26,7 +26,7 @@ class Comparison:
     """A photo that training never saw, what the field shows in its place, and how the two differ."""
 
     name: str
-    psnr: float  # decibel, of the whole photo
+    psnr: float  # decibel, at full size
     ssim: float | None
     photo: np.ndarray  # [H, W, 3] uint8
     picture: np.ndarray  # [H, W, 3] uint8

@@ -108,7 +108,7 @@ def quality(material: Material) -> Html:
         return section("How well it fits", element("p", words, element("code", ASK_FOR_SCORE), " does it where some "
                        "were kept for a test."))
     split = scores.get("split", "test")
-    some = f" (windows that show {100 * scores['part']:.2g} % of it)" if scores.get("part", 1) < 1 else ""
+    some = f" (windows that show {percent(scores['part'])} of it)" if scores.get("part", 1) < 1 else ""
     intro = (f"{len(photos)} {split} photos that training did not learn from, each at full size{some}, against what the field "
              "shows in their place. PSNR is the error in decibels (20 is rough, 30 close, from 35 on hard to tell apart); SSIM "
              "compares structure, 1 is equal.")
@@ -143,8 +143,12 @@ def mesh_quality(material: Material) -> Html | None:
     check = material.mesh_check
     if check is None:
         return None
-    field = number((material.evaluation or {}).get("psnr"), 1, " dB")
-    words = ("The mesh with its texture, drawn from the held-out photos' places and compared with them. Its surface has one "
+    scores, longest = material.evaluation or {}, material.run.config.scene.longest_side
+    sides = [max(view.camera.width, view.camera.height) for view in material.scene.views]
+    is_smaller = longest is not None and max(sides, default=0) > longest
+    field = None if is_smaller else number(scores.get("psnr"), 1, " dB")
+    words = ("The mesh with its texture, drawn from the held-out photos' places and compared with them"
+             + (f", reduced to {longest} pixels" if is_smaller else "") + ". Its surface has one "
              "colour from all sides, so it stays below the field" + (f", which reaches {field}." if field else "."))
     overlap = check.get("silhouette_iou")
     rows = [("PSNR of the mesh, mean", number(check.get("psnr"), 2, " dB")),

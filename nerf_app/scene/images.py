@@ -34,6 +34,8 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 NUMBERS = (ExifTags.Base.Orientation, ExifTags.Base.FocalLengthIn35mmFilm)
 DEVICE = (ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.LensModel, ExifTags.Base.FocalLength)
 GPS = ExifTags.GPS
+HALVES = {"N": 1, "S": -1, "E": 1, "W": -1}  # of the earth
+BELOW = (1, 3, b"\1", b"\3")  # the sea's level
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard warns from here on and refuses twice this size
 
 
@@ -195,9 +197,9 @@ def _place(image: Image.Image) -> tuple[float, float, float] | None:
     """Where EXIF says that the photo was taken: degrees north and east, metres above sea level; None where it does not say."""
     try:
         said = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        north, east = (sum(float(part) / 60**i for i, part in enumerate(said[key])) * (-1 if said[sign] in ("S", "W") else 1)
+        north, east = (sum(float(part) / 60**i for i, part in enumerate(said[key])) * HALVES[said[sign].strip("\0 ").upper()]
                        for key, sign in ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)))
-        place = north, east, float(said[GPS.GPSAltitude]) * (-1 if said.get(GPS.GPSAltitudeRef) in (1, b"\x01") else 1)
+        place = north, east, float(said[GPS.GPSAltitude]) * (-1 if said.get(GPS.GPSAltitudeRef) in BELOW else 1)
     except Exception:  # foreign bytes, as above
         return None
     is_place = all(map(math.isfinite, place)) and abs(north) <= 90 and abs(east) <= 180 and place != (0.0, 0.0, 0.0)
@@ -211,7 +213,7 @@ def exif_of_place(place: tuple[float, float, float] | None) -> bytes:
     north, east, height = place
     exif = Image.Exif()
     exif[ExifTags.IFD.GPSInfo] = {
-        GPS.GPSLatitudeRef: "N" if north >= 0 else "S", GPS.GPSLatitude: _sexagesimal(abs(north)),
+        GPS.GPSVersionID: b"\2\3\0\0", GPS.GPSLatitudeRef: "N" if north >= 0 else "S", GPS.GPSLatitude: _sexagesimal(abs(north)),
         GPS.GPSLongitudeRef: "E" if east >= 0 else "W", GPS.GPSLongitude: _sexagesimal(abs(east)),
         GPS.GPSAltitudeRef: b"\x00" if height >= 0 else b"\x01", GPS.GPSAltitude: abs(height)}
     return exif.tobytes()

@@ -24,7 +24,7 @@ class PhotoHeader:
     height: int
     orientation: int = 1  # EXIF: 1 is upright as stored
     has_alpha: bool = False
-    focal_35mm: float | None = None  # EXIF: millimetres behind a frame 36 mm wide
+    focal_35mm: float | None = None  # EXIF: millimetres behind a frame of 36 × 24 mm
     device: str = ""  # EXIF: maker, model, lens and zoom, alike in photos that one camera took
     place: tuple[float, float, float] | None = None  # EXIF: degrees north and east, metres above sea level
 
@@ -96,10 +96,12 @@ def _has_focal(stated: StatedCamera) -> bool:
 def focal_from_35mm(focal_mm: float, width: int, height: int) -> float:
     """Pixels of a focal length that is told as that of a frame of 36 × 24 mm with the same diagonal angle (CIPA DCG-001).
 
-    Sensors are 4:3 or 3:2; a longer picture was cut from the former.
+    Sensors are 4:3 or 3:2; what is longer, or nearer to a square, was cut from the former.
     """
     longer, shorter = max(width, height), min(width, height)
-    shorter = shorter if longer < LONGEST_SENSOR * shorter else 0.75 * longer
+    if longer > LONGEST_SENSOR * shorter:
+        shorter = 0.75 * longer
+    longer = max(longer, shorter / 0.75)
     return focal_mm * math.hypot(longer, shorter) / math.hypot(36.0, 24.0)
 
 

@@ -98,7 +98,7 @@ def test_ignored_pixels_count_neither_for_colour_nor_for_silhouette(scene):
     pixels[ignored.flatten()] = torch.tensor([255, 0, 0, 0], dtype=torch.uint8)
     masked = replace(scene, photos=replace(scene.photos, pixels=pixels, ignored=ignored.flatten()))
     found = check_mesh(run_of(masked), masked, coloured_ball())
-    assert found["psnr"] > 33 and found["silhouette_iou"] > 0.95
+    assert found["psnr"] > 33 and found["silhouette_iou"] > 0.97
     everything = replace(masked, photos=replace(masked.photos, ignored=torch.ones_like(masked.photos.ignored)))
     assert check_mesh(run_of(masked), everything, coloured_ball())["silhouette_iou"] is None
 

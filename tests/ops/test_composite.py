@@ -189,6 +189,18 @@ def test_weights_of_every_backend_agree_with_the_reference(backend, n_rays, n_sa
 
 
 @pytest.mark.parametrize("backend", runnable(composite.IMPLEMENTATIONS))
+@pytest.mark.parametrize("count", [31, 32, 33, 65, 100])
+def test_long_rays_through_haze_agree_with_the_reference(backend, count):
+    inputs = random_samples(3, count, unused=2)
+    inputs["density"] *= 0.01  # light is left behind the last sample
+    truth = value_and_gradients(reference.render_weights, doubled(inputs), n_rays=3)
+    op = composite.IMPLEMENTATIONS[backend]().render_weights
+    assert (truth["output 0"][:count] > 0).all()
+    for name, value in value_and_gradients(op, inputs, n_rays=3).items():
+        assert_close(value, truth[name], name, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("backend", runnable(composite.IMPLEMENTATIONS))
 @pytest.mark.parametrize("n_rays, n_samples", SIZES)
 def test_sums_and_distances_of_every_backend_agree_with_the_reference(backend, n_rays, n_samples):
     samples = random_samples(n_rays, n_samples, unused=3)

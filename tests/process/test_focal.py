@@ -77,6 +77,15 @@ def test_straight_down_on_level_ground_exif_is_believed(tmp_path):
     assert kept["before"] == pytest.approx(1.25 * FOCAL_PX) and (tmp_path / "own/points3D.bin").exists()
 
 
+def test_a_length_that_exif_confirms_stays_as_it_was_found(tmp_path):
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(-20, 20, (900, 2)), rng.normal(0.0, 0.05, 900)])
+    eyes = np.array([[x, y, 15.0] for x in np.linspace(-9, 9, 4) for y in np.linspace(-9, 9, 4)])
+    names = written(tmp_path, eyes, eyes * [1.0, 1.0, 0.0] + rng.normal(0.0, 0.05, (16, 3)), points, 1.0, FOCAL_PX)
+    assert judged(tmp_path, names, 1.04 * FOCAL_PX) is None
+    assert judged(tmp_path, names[1:], 1.25 * FOCAL_PX) is not None and judged(tmp_path, [], FOCAL_PX) is None
+
+
 @pytest.mark.parametrize("stated", [0.93, 1.07, None])
 def test_round_a_thing_photos_tell_their_focal_length_themselves(stated, tmp_path):
     rng = np.random.default_rng(0)

@@ -20,6 +20,8 @@ HOSTILE = "<script>alert(1)</script>&\"'\n\u202e\udcff.png"  # a file may be cal
 class ReportRun(BallRun):
     """Quacks like nerf_app.run.Run, header and settings included."""
 
+    config = Config()
+
     @property
     def header(self):
         return SimpleNamespace(app_version="0.0.1", seconds=125.0, step=4321, backend="cpp on cpu, 2 threads (no triton)",

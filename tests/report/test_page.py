@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nerf_app
+from nerf_app.config import with_overrides
 from nerf_app.errors import ResourceError
 from nerf_app.report import material
 from nerf_app.report.page import write_report
@@ -78,6 +79,17 @@ def test_everything_that_was_asked_for_is_said(full):
     words = Page(full).text()
     for said in SAID:
         assert said in words, said
+
+
+def test_large_photos_are_said_to_be_scored_in_part_and_their_mesh_on_fewer_pixels(tmp_path):
+    scene = a_scene(tmp_path)
+    run = a_run(tmp_path / "run", scene)
+    scores = an_evaluation(scene) | {"part": 0.0523}
+    words = Page(written(tmp_path, scene, run, evaluation=scores, mesh_check=CHECK)).text()
+    assert "each at full size (windows that show 5.2 % of it)" in words and "below the field, which reaches" in words
+    run.config = with_overrides(run.config, {"scene.longest_side": 16})
+    words = Page(written(tmp_path, scene, run, evaluation=scores, mesh_check=CHECK)).text()
+    assert "compared with them, reduced to 16 pixels" in words and "which reaches" not in words
 
 
 def test_foreign_text_is_never_markup(full):
