@@ -1,6 +1,7 @@
 """A field with everything it needs to be rendered: its parameters, the space it lives in, and how its rays are sampled."""
 
 from collections.abc import Iterator
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,6 +75,15 @@ class RadianceModel:
         """What the rays show, without any randomness; rays may be left when `least_light` of their light is left."""
         *_, last = self.passes(rays, None, with_normals=with_normals, least_light=least_light)
         return last
+
+    def within(self, space: Space) -> "RadianceModel":
+        """The same field, of which rays look at what lies in other limits."""
+        model = copy(self)
+        model.space = space
+        if self.grid is not None:
+            model.grid = copy(self.grid)
+            model.grid.space = space
+        return model
 
     def density(self, unit: Tensor) -> Tensor:
         """[N, 3] in the unit cube -> [N] per scene unit, without gradients."""

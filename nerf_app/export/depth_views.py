@@ -6,7 +6,6 @@ surfaces there may be a little haze, too, so there it is a larger part.
 """
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,12 +126,8 @@ class _Until(Space):
 
 def _within(run: "Run", box: "Box") -> "RadianceModel":
     """The run's model, with nothing to see behind the box."""
-    model, way = copy(run.model), run.normalisation
-    model.space = _Until(run.is_bounded, way.to_scene(box.centre), box.axes, box.half_sizes * way.scale)
-    if model.grid is not None:
-        model.grid = copy(model.grid)
-        model.grid.space = model.space
-    return model
+    way = run.normalisation
+    return run.model.within(_Until(run.is_bounded, way.to_scene(box.centre), box.axes, box.half_sizes * way.scale))
 
 
 def _focal_of(camera: Camera) -> float:

@@ -19,6 +19,7 @@ from PIL import ImageColor
 
 from nerf_app.checkpoint import CURRENT
 from nerf_app.errors import DataError, ResourceError, UsageError
+from nerf_app.export.clear_view import clear_view
 from nerf_app.export.crop import Box, clipped
 from nerf_app.export.parts import require_parts
 from nerf_app.export.path_files import CameraPath, PathCamera
@@ -80,6 +81,7 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
         background: white, black, #rrggbb, a colour's name; or transparent, which gives pictures with straight alpha.
         on_frame: told (pictures done, of how many) after each.
     """
+    run = clear_view(run) if path.is_made_up else run
     films, paper = [tuple(film.split(",")) for film in dict.fromkeys(channels)], _paper(background)
     channels = _checked_channels([channel for film in films for channel in film], run)
     is_kept = as_frames or paper is None

@@ -44,6 +44,7 @@ class CameraPath:
     cameras: tuple[PathCamera, ...]
     fps: float
     notes: tuple[str, ...] = ()  # what was assumed, a line each, for the person who asked
+    is_made_up: bool = False  # nobody placed its cameras
 
 
 def frame_count(seconds: float, fps: float) -> int:

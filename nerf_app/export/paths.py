@@ -175,7 +175,7 @@ def orbit(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float) 
         position = centre + distance * (np.cos(elevation) * out + np.sin(elevation) * around.up)
         forward = centre - position if around.is_inward else np.sqrt(1.0 - slope * slope) * out + slope * around.up
         poses.append(look(position, forward, around.up))
-    return CameraPath(_through(made_up_camera(run, size), poses), fps, _far_from_photos(poses, around))
+    return CameraPath(_through(made_up_camera(run, size), poses), fps, _far_from_photos(poses, around), is_made_up=True)
 
 
 def _as_photos_stood(azimuths: np.ndarray, elevations: np.ndarray, distances: np.ndarray,
@@ -222,7 +222,7 @@ def spiral(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float)
     for turn in 4.0 * np.pi * np.arange(frame_count(seconds, fps)) / frame_count(seconds, fps):
         offset = radii * np.array([np.cos(turn), np.sin(turn), np.sin(turn / 2.0)])
         poses.append(frame @ look(offset, target - offset, np.array([0.0, 1.0, 0.0])))
-    return CameraPath(_through(made_up_camera(run, size), poses), fps)
+    return CameraPath(_through(made_up_camera(run, size), poses), fps, is_made_up=True)
 
 
 def _mean_pose(run: "Run", around: Surround) -> np.ndarray:
@@ -248,7 +248,7 @@ def interpolate(run: "Run", size: tuple[int, int] | None, seconds: float, fps: f
         order = order[np.linspace(0, len(order) - 1, keys).round().astype(int)]
     through = smooth_poses(poses[order], around.distance, frame_count(seconds, fps))
     note = f"the path passes {len(order)} of {len(poses)} training cameras"
-    return CameraPath(_through(made_up_camera(run, size), list(through)), fps, (note,))
+    return CameraPath(_through(made_up_camera(run, size), list(through)), fps, (note,), is_made_up=True)
 
 
 def train(run: "Run", size: tuple[int, int] | None, seconds: float, fps: float) -> CameraPath:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nerf_app.export.clear_view import clear_view
 from nerf_app.export.frames import DepthRange, depth_kind, depth_of
 from nerf_app.export.paths import camera_path
 from nerf_app.export.pictures import jpeg_bytes, to_bytes
@@ -101,7 +102,7 @@ def geometry(run: "Run", scene: "Scene", index: int) -> Geometry:
 def still(run: "Run") -> Still:
     """The scene as the turntable's first picture shows it."""
     one = camera_path("orbit", run, None, 1.0, 1.0).cameras[0]
-    pixels = to_bytes(run.render(one.camera.within(LONGEST_SIDE), one.world_from_camera, with_depths=False).rgb)
+    pixels = to_bytes(clear_view(run).render(one.camera.within(LONGEST_SIDE), one.world_from_camera, with_depths=False).rgb)
     return Still(pixels, one.world_from_camera[:3, 2])
 
 
