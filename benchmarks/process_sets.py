@@ -16,27 +16,18 @@ from pathlib import Path
 import numpy as np
 from common import commit, processor
 
+from nerf_app.export.scale import similarity
 from nerf_app.process.solve import FRAMES, MINUTES, Asked, process
 from nerf_app.progress import PlainDisplay
 from nerf_app.scene.load import read_listing
 from nerf_app.scene.settings import SceneSettings
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation [3, 3] and shift [3] that bring points [V, 3] nearest to others in the sum of squares."""
-    middle, goal = source.mean(0), target.mean(0)
-    left, spread, right = np.linalg.svd((target - goal).T @ (source - middle))
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    scale = float((spread * signs).sum() / ((source - middle)**2).sum())
-    rotation = left * signs @ right
-    return scale, rotation, goal - scale * rotation @ middle
-
-
 def trimmed_similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The same by the better half alone, found again and again: a few cameras at a wrong place move nothing."""
+    """`similarity` by the better half alone, found again and again: a few cameras at a wrong place move nothing."""
     kept = np.arange(len(source))
     for _ in range(20):
-        scale, rotation, shift = similarity(source[kept], target[kept])
+        scale, rotation, shift = similarity(source[kept], target[kept], np.ones(len(kept)))
         kept = np.argsort(np.linalg.norm(scale * source @ rotation.T + shift - target, axis=1))[:max(4, len(source) // 2)]
     return scale, rotation, shift
 

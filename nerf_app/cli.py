@@ -39,6 +39,7 @@ from nerf_app.flags import (
 from nerf_app.progress import Counter, closing_line, counted, display_on, number, scene_lines, show_training
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.splits import check_test
+from nerf_app.scene.writing import finite, require_new
 
 if TYPE_CHECKING:
     from nerf_app.run import Run
@@ -234,7 +235,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.run} has no {args.split} photos; --split {' or '.join(have)} has some.")
     scores = score(run, scene, args.split)
     if args.out is not None:
-        console.write_text(args.out, json.dumps(console.finite(scores), indent=1) + "\n")
+        console.write_text(args.out, json.dumps(finite(scores), indent=1) + "\n")
     elif args.split == "test":
         keep(args.run, scores)
     console.emit(args, scores, score_lines(scores))
@@ -307,7 +308,6 @@ def check(args: argparse.Namespace) -> int:
     from nerf_app.check.examine import examine
     from nerf_app.check.mend import write_mended
     from nerf_app.export.pictures import write_png
-    from nerf_app.scene.writing import require_new
     if args.fix is not None:
         require_new(args.fix)
     with display_on(sys.stderr) as display, console.when_interrupted("interrupted; nothing was left half-written"):

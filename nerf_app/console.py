@@ -6,7 +6,6 @@ Results go to stdout, everything else to stderr; with --json stdout holds one ob
 import argparse
 import errno
 import json
-import math
 import os
 import re
 import signal
@@ -23,6 +22,7 @@ from typing import Any, TextIO
 from nerf_app.errors import BackendUnavailable, NerfAppError, ResourceError, is_of_gpu
 from nerf_app.progress import LONGEST_LINE
 from nerf_app.scene.paths import shown
+from nerf_app.scene.writing import finite
 
 BUG, NO_ROOM = 1, ResourceError.exit_code
 SIGNALLED = 128  # and the signal's number
@@ -200,15 +200,6 @@ def emit(args: argparse.Namespace, result: dict[str, Any], lines: Iterable[str])
     else:
         for line in lines:
             print(line)
-
-
-def finite(value: Any) -> Any:
-    """The same lists and dictionaries with None in place of NaN and infinities, for which JSON has no word."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # Files that the user asked for.

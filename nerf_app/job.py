@@ -23,7 +23,7 @@ import nerf_app
 from nerf_app import checkpoint
 from nerf_app import run as runs
 from nerf_app.config import Config, with_overrides
-from nerf_app.console import BUG, explain, finite, say_where
+from nerf_app.console import BUG, explain, say_where
 from nerf_app.errors import UsageError
 from nerf_app.ops.backend import choose_backend
 from nerf_app.process.solve import FRAMES, Asked, closing_lines, is_unposed, process
@@ -34,7 +34,7 @@ from nerf_app.run import Run
 from nerf_app.scene.load import load_scene
 from nerf_app.scene.paths import shown
 from nerf_app.scene.scene import Scene
-from nerf_app.scene.writing import locked, made_folder, write_bytes
+from nerf_app.scene.writing import finite, locked, made_folder, write_bytes
 from nerf_app.stages import STAGES, TRAINING, Given, expected_seconds
 from nerf_app.training.events import Event
 

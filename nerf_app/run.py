@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import re
 import secrets
@@ -35,7 +34,7 @@ from nerf_app.scene.mirrors import find_mirror, mirror_folder
 from nerf_app.scene.paths import plain_name, shown
 from nerf_app.scene.scene import Normalisation, Scene, View
 from nerf_app.scene.settings import ANY_MIRROR, NO_MIRROR
-from nerf_app.scene.writing import locked, write_bytes
+from nerf_app.scene.writing import finite, locked, write_bytes
 from nerf_app.scoring import FEWEST_SCORED
 from nerf_app.settings import MachineSettings
 from nerf_app.training.events import Event, Finished, Note, Saved, Stepped
@@ -243,8 +242,7 @@ def evaluate(run: Run, scene: Scene, split: str = "test", limit_seconds: float |
 
 def write_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     """eval.json of the run."""
-    photos = [{key: None if value != value else value for key, value in photo.items()} for photo in evaluation["photos"]]  # NaN
-    write_bytes((json.dumps(evaluation | {"photos": photos}, indent=1) + "\n").encode(), folder / "eval.json")
+    write_bytes((json.dumps(finite(evaluation), indent=1) + "\n").encode(), folder / "eval.json")
 
 
 def load_scene_of(run: Run, scene_path: str | Path | None = None) -> Scene:
@@ -338,7 +336,7 @@ def _told_if_diverged(folder: Path, trainer: Trainer) -> Iterator[None]:
     except Diverged as error:
         lower = trainer.settings.learning_rate / 10
         advice = [f"nerf-app resume RUN --set training.learning_rate={lower:g}", "look for photos with wrong poses or exposures"]
-        facts = {"what": str(error), **_finite(trainer.facts()), "try": advice}  # null: not a finite number
+        facts = {"what": str(error), **finite(trainer.facts()), "try": advice}  # null: not a finite number
         with suppress(ResourceError):
             write_bytes((json.dumps(facts, indent=1) + "\n").encode(), folder / DIVERGED)
         raise
@@ -346,12 +344,7 @@ def _told_if_diverged(folder: Path, trainer: Trainer) -> Iterator[None]:
 
 def _record(event: Event) -> bytes:
     """The event's line in metrics.jsonl."""
-    return (json.dumps({"event": type(event).__name__.lower(), **_finite(dataclasses.asdict(event))}) + "\n").encode()
-
-
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    """None in place of numbers for which JSON has no word."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
+    return (json.dumps({"event": type(event).__name__.lower(), **finite(dataclasses.asdict(event))}) + "\n").encode()
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -81,7 +81,6 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
         background: white, black, #rrggbb, a colour's name; or transparent, which gives pictures with straight alpha.
         on_frame: told (pictures done, of how many) after each.
     """
-    run = clear_view(run) if path.is_made_up else run
     films, paper = [tuple(film.split(",")) for film in dict.fromkeys(channels)], _paper(background)
     channels = _checked_channels([channel for film in films for channel in film], run)
     is_kept = as_frames or paper is None
@@ -91,6 +90,7 @@ def render_path(run: "Run", path: CameraPath, out: Path, channels: Sequence[str]
     out = out / "view" if out.is_dir() else out
     if not out.name.removesuffix(".mp4"):
         raise UsageError(f"--out must name the film, such as orbit.mp4, got {shown(out)}")
+    run = clear_view(run) if path.is_made_up else run
     base = out.with_name(out.name.removesuffix(".mp4"))
     folder = base.with_name(base.name + ".frames")
     request = _open_folder(run, path, folder, channels, background, is_kept)

@@ -128,18 +128,25 @@ def earth_places(places: np.ndarray) -> np.ndarray:
     return np.stack([out * np.cos(east), out * np.sin(east), ((1.0 - EARTH_SQUARED) * radius + places[:, 2]) * np.sin(north)], 1)
 
 
+def similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Scale, rotation [3, 3] and shift [3] that bring points [V, 3] nearest to others in the weighted sum of squares (Umeyama
+    1991); the scale is 0 where all points are one."""
+    middle, goal = np.average(source, 0, weights), np.average(target, 0, weights)
+    left, strengths, right = np.linalg.svd((target - goal).T @ (weights[:, None] * (source - middle)))
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    spread = weights @ ((source - middle) ** 2).sum(1)
+    scale, rotation = float(strengths @ signs / spread) if spread else 0.0, left * signs @ right
+    return scale, rotation, goal - scale * rotation @ middle
+
+
 def fitted_scale(centres: np.ndarray, metres: np.ndarray) -> tuple[float, float, float]:
     """Metres a unit, the relative standard deviation of that, and the median miss in metres, of cameras [V, 3] that are moved,
-    turned and scaled onto places [V, 3] (Umeyama 1991). Places far off count less."""
+    turned and scaled onto places [V, 3]. Places far off count less."""
     weights = np.ones(len(centres))
     for _ in range(ROUNDS):
-        shares = weights / weights.sum()
-        here, there = centres - shares @ centres, metres - shares @ metres
-        left, strengths, right = np.linalg.svd(there.T @ (weights[:, None] * here))
-        mirrored = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-        spread = weights @ (here**2).sum(1)
-        scale = float(strengths @ mirrored / spread) if spread else 0.0
-        misses = np.linalg.norm(there - scale * here @ (left * mirrored @ right).T, axis=1)
+        spread = weights @ ((centres - np.average(centres, 0, weights)) ** 2).sum(1)
+        scale, rotation, shift = similarity(centres, metres, weights)
+        misses = np.linalg.norm(metres - scale * centres @ rotation.T - shift, axis=1)
         weights = 1.0 / np.maximum(misses / max(float(np.median(misses)), 1e-12), 1.0)
     sigma = math.sqrt(float(weights @ misses**2) / max(3.0 * weights.sum() - 7.0, 1.0))
     return scale, sigma / (scale * math.sqrt(spread)) if scale * spread > 0 else math.inf, float(np.median(misses))

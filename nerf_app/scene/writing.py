@@ -3,6 +3,7 @@
 import datetime
 import errno
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -10,9 +11,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nerf_app.errors import ResourceError, UsageError
 from nerf_app.scene.paths import shown
+
+
+def finite(value: Any) -> Any:
+    """The same lists and dictionaries with None in place of NaN and infinities, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_bytes(content: bytes, out: Path) -> None:
